@@ -1,0 +1,116 @@
+"""The contract between the daemon and a speech engine: segments in, PCM out. Standard library and numpy only.
+
+Knows nothing of sockets, sessions, torch or any particular model. Everybody may import this file; it imports nobody.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NewType, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAMPLE_RATE = 24_000
+"""Samples per second of every `PcmChunk`."""
+
+SlotIndex = NewType("SlotIndex", int)
+"""One row of the engine's batch, 0 ≤ index < `EngineInfo.num_slots`."""
+
+SegmentId = NewType("SegmentId", int)
+"""Names one generation. Slots are reused; segment ids never are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionSpec:
+    """One generation option that the loaded model honours, with the range a client may ask for."""
+
+    name: str
+    default: float
+    minimum: float
+    maximum: float
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """The text of one generation, cut where a speaker could pause."""
+
+    id: SegmentId
+    text: str
+    voice: str
+    seed: int = 0
+    options: Mapping[str, float] = field(default_factory=dict)
+    """Values for names in `EngineInfo.options`; what is absent takes its default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PcmChunk:
+    """Consecutive samples of one segment, silence around the speech already trimmed."""
+
+    segment_id: SegmentId
+    samples: NDArray[np.float32]
+    """[num_samples] in [-1, 1]; may be empty, notably when only `is_last` is news."""
+    is_last: bool
+    """No more audio of this segment follows; its slot waits for `release`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentWarning:
+    """The segment goes on, but a client should know: words were skipped, a runaway was cut, …"""
+
+    segment_id: SegmentId
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentFailed:
+    """The segment ended without (all of) its audio; its slot waits for `release`. Others are untouched."""
+
+    segment_id: SegmentId
+    message: str
+
+
+EngineEvent = PcmChunk | SegmentWarning | SegmentFailed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """What the daemon tells clients about the loaded model."""
+
+    model: str
+    num_slots: int
+    voices: Sequence[str]
+    default_voice: str
+    languages: Sequence[str]
+    options: Sequence[OptionSpec]
+    max_segment_chars: int
+    """Longest text of one segment; the segmenter cuts below it."""
+
+
+class SpeechEngine(Protocol):
+    """Advances every active slot by one step. Owned by one thread; no method may be called from another.
+
+    A slot is free, or busy from `start` until `release`. `release` is legal at any time on a busy slot and frees it at
+    once, finished or not. An exception out of `start` concerns that segment alone and leaves the slot free; an
+    exception out of `step` means that the engine as a whole is broken.
+    """
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    def warm_up(self) -> None:
+        """Do everything that the first request should not wait for. Called once, before any `start`."""
+
+    def start(self, slot: SlotIndex, segment: Segment) -> list[EngineEvent]:
+        """Occupy a free slot. Returns warnings about the text; raises `UnspeakableText` if nothing can be said."""
+
+    def step(self, slots: Sequence[SlotIndex]) -> list[EngineEvent]:
+        """Advance these busy, unfinished slots by one step; the others are left bit for bit alone (paused)."""
+
+    def release(self, slot: SlotIndex) -> None:
+        """Free a busy slot."""
+
+
+class UnspeakableText(ValueError):
+    """The segment holds nothing that this model can say (only emoji, say). The text of the error is for the client."""
