@@ -1,0 +1,1 @@
+"""Speech tokens → mel frames (flow matching) → waveform (HiFT)."""
