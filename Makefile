@@ -1,0 +1,77 @@
+# One command a wish; `make` alone lists them. Everything lands in .venv, nothing is installed globally.
+
+PYTHON ?= python3
+VENV ?= .venv
+TEXT ?= Hello there. This sentence was written piece by piece, and you are hearing it as it was made.
+OUT ?= speech.wav
+VOICE ?=
+PORT ?= 8765
+ARGS ?=
+
+# The user's words must reach the program as they are: `value` keeps make from reading a "$" in them, and the
+# environment keeps the shell from reading anything.
+override TEXT := $(value TEXT)
+override OUT := $(value OUT)
+override VOICE := $(value VOICE)
+export TEXT OUT VOICE VENV
+
+RUN := $(VENV)/bin/python
+UV_COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
+	--generate-hashes --no-annotate --no-emit-index-url --custom-compile-command "make lock" pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help speak serve test check format test-long bench gpu-check train-tiny eval-voice lock clean \
+	runtime dev train
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+speak: runtime ## Say TEXT into OUT (a WAV file) through a daemon of its own, and play it; VOICE=, ARGS=
+	@$(RUN) -m daemon.speak --text="$$TEXT" --out="$$OUT" $${VOICE:+--voice="$$VOICE"} $(ARGS)
+
+serve: runtime ## Run the daemon in the foreground on PORT; ARGS="--help" shows every option
+	@exec $(RUN) -m daemon --port $(PORT) $(ARGS)
+
+test: dev ## Run the tests: unit, model, end to end
+	PYTHONASYNCIODEBUG=1 $(RUN) -m pytest -m "not gpu and not slow" $(ARGS)
+
+check: dev ## What CI runs: format, lint, types, import contracts, then the tests
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	@$(MAKE) --no-print-directory test
+
+format: dev ## Rewrite the source in the project's format
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+test-long: dev ## Run the tests with the slow ones among them
+	PYTHONASYNCIODEBUG=1 $(RUN) -m pytest -m "not gpu" $(ARGS)
+
+bench: runtime ## Run every benchmark; each ends with one JSON line
+	@set -e; for file in tests/bench/*.py; do echo "== $$file"; $(RUN) $$file; done
+
+gpu-check: dev ## Run the tests that need a GPU, or say that there is none
+	@if $(RUN) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
+		$(RUN) -m pytest -m gpu tests/gpu; \
+	else echo "gpu-check: torch sees no CUDA device here, so there is nothing to check"; fi
+
+train-tiny: train ## Train the bundled voice from nothing (hours on a CPU; resumable); ARGS=
+	$(RUN) -m chatterbox.training all $(ARGS)
+
+eval-voice: train ## Measure the bundled voice: word error rate, DNSMOS, speed; ARGS=
+	$(RUN) -m chatterbox.training.evaluate $(ARGS)
+
+lock: dev ## Write requirements/*.txt anew from pyproject.toml
+	$(UV_COMPILE) --output-file requirements/runtime.txt
+	$(UV_COMPILE) --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
+	$(UV_COMPILE) --extra dev --extra train --constraint requirements/dev.txt \
+		--output-file requirements/train.txt
+
+runtime dev train:
+	@$(PYTHON) tools/setup_venv.py $@
+
+clean: ## Remove the environment, caches and outputs
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis speech.wav
+	find . -name __pycache__ -prune -exec rm -rf {} +
