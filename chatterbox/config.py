@@ -61,7 +61,9 @@ class T3Config:
         if self.channels % self.heads:
             raise ConfigError(f"t3.heads {self.heads} must divide t3.channels {self.channels}")
         if self.max_sequence > self.positions:
-            raise ConfigError(f"t3.positions {self.positions} is less than the longest sequence {self.max_sequence}")
+            raise ConfigError(
+                f"t3.positions {self.positions} is less than the longest sequence {self.max_sequence}"
+            )
 
     @property
     def prefix_tokens(self) -> int:
@@ -185,7 +187,9 @@ class ModelConfig:
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise ConfigError(f"{path}: no such file; a checkpoint folder holds a config.json") from None
+            raise ConfigError(
+                f"{path}: no such file; a checkpoint folder holds a config.json"
+            ) from None
         except json.JSONDecodeError as error:
             raise ConfigError(f"{path}: not JSON: {error}") from None
         try:
@@ -230,13 +234,17 @@ def _build(kind: type[_T], raw: object, *, where: str) -> _T:
     known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]  # a dataclass type
     unknown = sorted(set(raw) - set(known))
     if unknown:
-        raise ConfigError(f"unknown key {where}{unknown[0]}; valid ones: {', '.join(sorted(known))}")
+        raise ConfigError(
+            f"unknown key {where}{unknown[0]}; valid ones: {', '.join(sorted(known))}"
+        )
     values: dict[str, Any] = {}
     for name, item in known.items():
         if name in raw:
             hint = hints[name]
             values[name] = (
-                _build(hint, raw[name], where=f"{where}{name}.") if is_dataclass(hint) else _tuples(raw[name])
+                _build(hint, raw[name], where=f"{where}{name}.")
+                if is_dataclass(hint)
+                else _tuples(raw[name])
             )
         elif item.default is MISSING and item.default_factory is MISSING:
             raise ConfigError(f"key {where}{name} is missing")

@@ -25,14 +25,20 @@ class ShortTimeFourier(nn.Module):
         bins = n_fft // 2 + 1
         time = torch.arange(n_fft, dtype=torch.float64)
         window = 0.5 - 0.5 * torch.cos(2 * math.pi * time / n_fft)
-        angle = 2 * math.pi * torch.arange(bins, dtype=torch.float64)[:, None] * time / n_fft  # [bins, n_fft]
+        angle = (
+            2 * math.pi * torch.arange(bins, dtype=torch.float64)[:, None] * time / n_fft
+        )  # [bins, n_fft]
         weight = torch.full((bins, 1), 2.0, dtype=torch.float64)
         weight[0] = weight[-1] = 1.0
         analysis = torch.cat([torch.cos(angle), -torch.sin(angle)]) * window
-        synthesis = torch.cat([torch.cos(angle) * weight, -torch.sin(angle) * weight]) * window / n_fft
+        synthesis = (
+            torch.cat([torch.cos(angle) * weight, -torch.sin(angle) * weight]) * window / n_fft
+        )
         self.register_buffer("analysis", analysis[:, None].float(), persistent=False)
         self.register_buffer("synthesis", synthesis[:, None].float(), persistent=False)
-        self.register_buffer("squared_window", window.square()[None, None].float(), persistent=False)
+        self.register_buffer(
+            "squared_window", window.square()[None, None].float(), persistent=False
+        )
 
     def forward(self, signal: Tensor, num_samples: Tensor | None = None) -> Tensor:
         """Spectrum of `signal` [batch, 1, samples], reflected at both ends: [batch, n_fft + 2, samples / hop + 1].

@@ -34,9 +34,12 @@ class ResBlock(nn.Module):
         super().__init__()
         pad = (kernel - 1) // 2
         self.convs1 = nn.ModuleList(
-            nn.Conv1d(channels, channels, kernel, dilation=dilation, padding=pad * dilation) for dilation in dilations
+            nn.Conv1d(channels, channels, kernel, dilation=dilation, padding=pad * dilation)
+            for dilation in dilations
         )
-        self.convs2 = nn.ModuleList(nn.Conv1d(channels, channels, kernel, padding=pad) for _ in dilations)
+        self.convs2 = nn.ModuleList(
+            nn.Conv1d(channels, channels, kernel, padding=pad) for _ in dilations
+        )
         self.activations1 = nn.ModuleList(Snake(channels) for _ in dilations)
         self.activations2 = nn.ModuleList(Snake(channels) for _ in dilations)
 
@@ -79,10 +82,14 @@ class HarmonicSource(nn.Module):
         self.config = config
         self.l_linear = nn.Linear(config.sines, 1)
         self.register_buffer(
-            "harmonic", torch.arange(1, config.sines + 1, dtype=torch.float64)[None, :, None], persistent=False
+            "harmonic",
+            torch.arange(1, config.sines + 1, dtype=torch.float64)[None, :, None],
+            persistent=False,
         )
         self.register_buffer(
-            "sample_in_frame", torch.arange(1, SAMPLES_PER_MEL_FRAME + 1, dtype=torch.float64), persistent=False
+            "sample_in_frame",
+            torch.arange(1, SAMPLES_PER_MEL_FRAME + 1, dtype=torch.float64),
+            persistent=False,
         )
 
     def forward(self, f0: Tensor, cycles: Tensor, phase: Tensor, noise: Tensor) -> Tensor:
@@ -94,10 +101,16 @@ class HarmonicSource(nn.Module):
         """
         step = f0.double() / SAMPLE_RATE  # cycles a sample, [batch, frames]
         before = cycles[:, None] + cycles_before(f0)
-        elapsed = (before[..., None] + step[..., None] * self.sample_in_frame).flatten(1)  # [batch, samples]
+        elapsed = (before[..., None] + step[..., None] * self.sample_in_frame).flatten(
+            1
+        )  # [batch, samples]
         turns = (elapsed[:, None] * self.harmonic).frac()
         sines = self.config.sine_amplitude * torch.sin(2 * math.pi * turns.float() + phase)
-        voiced = (f0 > self.config.voiced_threshold_hz).float().repeat_interleave(SAMPLES_PER_MEL_FRAME, dim=1)[:, None]
+        voiced = (
+            (f0 > self.config.voiced_threshold_hz)
+            .float()
+            .repeat_interleave(SAMPLES_PER_MEL_FRAME, dim=1)[:, None]
+        )
         scale = voiced * self.config.voiced_noise + (1 - voiced) * (self.config.sine_amplitude / 3)
         mixed = self.l_linear((sines * voiced + noise * scale).transpose(1, 2))
         return torch.tanh(mixed).transpose(1, 2)
@@ -118,7 +131,9 @@ class HiFT(nn.Module):
         self.source_downs = nn.ModuleList()
         self.source_resblocks = nn.ModuleList()
         self.resblocks = nn.ModuleList()
-        for stage, (rate, kernel) in enumerate(zip(config.upsample_rates, config.upsample_kernels, strict=True)):
+        for stage, (rate, kernel) in enumerate(
+            zip(config.upsample_rates, config.upsample_kernels, strict=True)
+        ):
             channels = base >> (stage + 1)
             pad = (kernel - rate) // 2
             self.ups.append(nn.ConvTranspose1d(base >> stage, channels, kernel, rate, padding=pad))
@@ -130,11 +145,17 @@ class HiFT(nn.Module):
                 else nn.Conv1d(spectrum, channels, 2 * down, down, padding=down // 2)
             )
             self.source_resblocks.append(
-                ResBlock(channels, config.source_resblock_kernels[stage], config.source_resblock_dilations[stage])
+                ResBlock(
+                    channels,
+                    config.source_resblock_kernels[stage],
+                    config.source_resblock_dilations[stage],
+                )
             )
             self.resblocks.extend(
                 ResBlock(channels, width, dilations)
-                for width, dilations in zip(config.resblock_kernels, config.resblock_dilations, strict=True)
+                for width, dilations in zip(
+                    config.resblock_kernels, config.resblock_dilations, strict=True
+                )
             )
         self.conv_post = nn.Conv1d(channels, config.n_fft + 2, 7, padding=3)
 
