@@ -1,0 +1,305 @@
+"""A daemon's URL in, decoded speech out: the client side of docs/protocol.md, as a library.
+
+Knows nothing of the daemon's inside; of its files it shares protocol and errors.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from daemon.errors import UnknownType, WireError
+from daemon.listening import Audio, AudioDecoder, BrokenStream, Timings
+from daemon.protocol import (
+    FORMATS,
+    PROTOCOL,
+    AudioEnd,
+    AudioMessage,
+    Begin,
+    Cancel,
+    Cancelled,
+    ClientMessage,
+    End,
+    Failed,
+    Flush,
+    Flushed,
+    Open,
+    Opened,
+    SegmentStart,
+    ServerMessage,
+    TextDelta,
+    Warned,
+    parse_server_message,
+    to_json,
+)
+
+NUM_ENDED_KEPT = 32
+"""A cancel may follow the audio_end of this many contexts; docs/protocol.md section 2."""
+
+
+class DaemonError(Exception):
+    """The daemon said no. `failed` is its message."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(f"{failed.message} ({failed.code}). {failed.hint}")
+        self.failed = failed
+
+
+class ConnectionLost(Exception):
+    """The socket closed before the context ended."""
+
+
+ContextEvent = Audio | SegmentStart | Flushed | Warned | Failed
+_Ending = AudioEnd | Cancelled | Failed
+_Trouble = DaemonError | ConnectionLost | BrokenStream
+
+
+class ClientContext:
+    """One context: text in, events out. Iterate over `events` or `audio` to the end, once."""
+
+    def __init__(self, client: "SpeechClient", name: str) -> None:
+        self.name = name
+        self.timings = Timings(sample_rate=client.begin.sample_rate)
+        self.opened: Opened | None = None
+        self.ending: AudioEnd | Cancelled | None = None
+        """How the context ended, once `events` is exhausted."""
+        self._client = client
+        self._inbox: asyncio.Queue[ContextEvent | _Ending | _Trouble] = asyncio.Queue()
+        self._decoder: AudioDecoder | None = None
+        loop = asyncio.get_running_loop()
+        self._opening: asyncio.Future[None] = loop.create_future()
+        self._cancelling: asyncio.Future[Cancelled] | None = None
+
+    async def send_text(self, text: str) -> None:
+        if self.timings.text_sent_at is None and text:
+            self.timings.text_sent_at = time.perf_counter()
+        await self._client.send(TextDelta(context=self.name, text=text))
+
+    async def flush(self) -> None:
+        await self._client.send(Flush(context=self.name))
+
+    async def end(self) -> None:
+        await self._client.send(End(context=self.name))
+
+    async def cancel(self, *, played_ms: float | None = None) -> Cancelled:
+        """Stop the speech and return the acknowledgement. What nobody has read yet is dropped."""
+        if self._cancelling is None:
+            self._cancelling = asyncio.get_running_loop().create_future()
+            while not self._inbox.empty():
+                self._inbox.get_nowait()
+            await self._client.send(Cancel(context=self.name, played_ms=played_ms))
+        return await asyncio.shield(self._cancelling)
+
+    async def events(self) -> AsyncIterator[ContextEvent]:
+        """What the daemon tells about this context, in order, until the context ends.
+
+        Raises `DaemonError` if an error ends it, `ConnectionLost` or `BrokenStream`.
+        """
+        while self.ending is None:
+            item = await self._inbox.get()
+            if isinstance(item, Exception):
+                raise item
+            if isinstance(item, AudioEnd | Cancelled):
+                self.ending = item
+            else:
+                yield item
+
+    async def audio(self) -> AsyncIterator[Audio]:
+        """The audio alone. Errors that leave the context alive are raised here, too."""
+        async for event in self.events():
+            if isinstance(event, Failed):
+                raise DaemonError(event)
+            if isinstance(event, Audio):
+                yield event
+
+    # The client's reader calls the rest.
+
+    async def wait_until_open(self) -> None:
+        await self._opening
+
+    def on_opened(self, opened: Opened, *, pre_skip: int) -> None:
+        self.opened = opened
+        self._decoder = AudioDecoder(
+            audio_format=FORMATS[opened.format],
+            sample_rate=self.timings.sample_rate,
+            pre_skip=pre_skip,
+        )
+        if not self._opening.done():
+            self._opening.set_result(None)
+
+    def on_audio(self, message: AudioMessage, *, received_at: float) -> None:
+        assert self._decoder is not None, "audio is routed by the number that `opened` gave"
+        samples = self._decoder.decode(message)
+        audio = Audio(sequence=message.sequence, samples=samples, received_at=received_at)
+        self.timings.note(audio)
+        if self._cancelling is None:
+            self._inbox.put_nowait(audio)
+
+    def on_message(self, message: SegmentStart | Flushed | Warned | _Ending) -> None:
+        if isinstance(message, AudioEnd) and message.samples != self.timings.num_samples:
+            raise BrokenStream(
+                f"{message.samples} samples announced, {self.timings.num_samples} came"
+            )
+        if isinstance(message, Failed) and (message.final or self.opened is None):
+            self.on_trouble(DaemonError(message))
+            return
+        if isinstance(message, Cancelled):
+            self.ending = message
+            if self._cancelling and not self._cancelling.done():
+                self._cancelling.set_result(message)
+        if self._cancelling is None or isinstance(message, Cancelled):
+            self._inbox.put_nowait(message)
+
+    def on_trouble(self, trouble: _Trouble) -> None:
+        """The context is over: whoever waits for it learns why."""
+        if not self._opening.done():
+            self._opening.set_exception(trouble)
+            return
+        if self._cancelling and not self._cancelling.done():
+            self._cancelling.set_exception(trouble)
+        self._inbox.put_nowait(trouble)
+
+
+class SpeechClient:
+    """One session with a daemon: `async with await SpeechClient.connect(url) as client: ...`."""
+
+    def __init__(self, socket: ClientConnection, begin: Begin) -> None:
+        self.begin = begin
+        self._socket = socket
+        self._by_name: dict[str, ClientContext] = {}
+        self._by_number: dict[int, ClientContext] = {}
+        self._ended: list[ClientContext] = []
+        self._num_opened = 0
+        self._trouble: _Trouble | None = None
+        self._reader = asyncio.create_task(self._read(), name="speech client reader")
+
+    @classmethod
+    async def connect(cls, url: str) -> Self:
+        """Raises OSError if nobody listens, `websockets.InvalidStatus` if the daemon is full."""
+        is_loopback = urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
+        proxy: Literal[True] | None = None if is_loopback else True
+        socket = await connect(
+            url, subprotocols=[Subprotocol(PROTOCOL)], compression=None, proxy=proxy
+        )
+        try:
+            begin = parse_server_message(await socket.recv(decode=True))
+            if not isinstance(begin, Begin) or begin.protocol != PROTOCOL:
+                raise BrokenStream(f"this is no {PROTOCOL} daemon")
+        except BaseException:
+            await socket.close()
+            raise
+        return cls(socket, begin)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._socket.close()
+        await self._reader
+
+    async def open(
+        self,
+        name: str | None = None,
+        *,
+        voice: str | None = None,
+        format: str | None = None,
+        bitrate: int | None = None,
+        seed: int | None = None,
+        options: dict[str, float] | None = None,
+        max_lead_ms: int | None = None,
+        max_buffer_delay_ms: int | None = None,
+    ) -> ClientContext:
+        """Open a context and wait for the daemon's answer. Raises `DaemonError` if it refuses."""
+        self._num_opened += 1
+        context = ClientContext(self, name or f"context-{self._num_opened}")
+        previous = self._by_name.get(context.name)
+        if previous is not None and previous not in self._ended:
+            raise ValueError(f"context {context.name!r} is still open")
+        self._by_name[context.name] = context
+        await self.send(
+            Open(
+                context=context.name,
+                voice=voice,
+                format=format,
+                bitrate=bitrate,
+                seed=seed,
+                options=options or {},
+                max_lead_ms=max_lead_ms,
+                max_buffer_delay_ms=max_buffer_delay_ms,
+            )
+        )
+        await context.wait_until_open()
+        return context
+
+    async def send(self, message: ClientMessage) -> None:
+        if self._trouble is not None:
+            raise self._trouble
+        try:
+            await self._socket.send(to_json(message))
+        except ConnectionClosed as error:
+            raise ConnectionLost(str(error)) from error
+
+    async def _read(self) -> None:
+        """Give every message to its context until the socket closes, then tell the live ones."""
+        trouble: _Trouble = ConnectionLost("the session was closed")
+        try:
+            async for data in self._socket:
+                if isinstance(data, bytes):
+                    self._on_audio(AudioMessage.from_bytes(data), received_at=time.perf_counter())
+                else:
+                    with contextlib.suppress(UnknownType):  # v1 may grow
+                        self._on_message(parse_server_message(data))
+        except ConnectionClosed as error:
+            trouble = ConnectionLost(str(error))
+        except BrokenStream as error:
+            trouble = error
+        except WireError as error:
+            trouble = BrokenStream(error.message)
+        self._trouble = self._trouble or trouble
+        for context in self._by_name.values():
+            context.on_trouble(self._trouble)
+        await self._socket.close()
+
+    def _on_audio(self, message: AudioMessage, *, received_at: float) -> None:
+        context = self._by_number.get(message.number)
+        if context is None:
+            raise BrokenStream(f"audio came for context number {message.number}, which is not live")
+        context.on_audio(message, received_at=received_at)
+
+    def _on_message(self, message: ServerMessage) -> None:
+        if isinstance(message, Begin):
+            raise BrokenStream("a second begin came")
+        context = self._by_name.get(message.context or "")
+        if context is None:
+            if isinstance(message, Failed) and message.final:
+                self._trouble = DaemonError(message)
+            return
+        if isinstance(message, Opened):
+            self._by_number[message.number] = context
+            context.on_opened(message, pre_skip=self.begin.opus.pre_skip)
+            return
+        context.on_message(message)
+        if isinstance(message, AudioEnd | Cancelled) or (
+            isinstance(message, Failed) and (message.final or context.opened is None)
+        ):
+            self._forget(context)
+
+    def _forget(self, context: ClientContext) -> None:
+        """Its number is dead; its name may be cancelled for a while, or used again."""
+        if context.opened is not None:
+            self._by_number.pop(context.opened.number, None)
+        if context not in self._ended:
+            self._ended.append(context)
+        if len(self._ended) > NUM_ENDED_KEPT:
+            oldest = self._ended.pop(0)
+            if self._by_name.get(oldest.name) is oldest:
+                del self._by_name[oldest.name]
