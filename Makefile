@@ -50,7 +50,7 @@ test-long: dev ## Run the tests with the slow ones among them
 	PYTHONASYNCIODEBUG=1 $(RUN) -m pytest -m "not gpu" $(ARGS)
 
 bench: runtime ## Run every benchmark; each ends with one JSON line
-	@set -e; for file in tests/bench/*.py; do echo "== $$file"; $(RUN) $$file; done
+	@set -e; for file in tests/bench/*.py; do echo "== $$file"; PYTHONPATH=. $(RUN) $$file; done
 
 gpu-check: dev ## Run the tests that need a GPU, or say that there is none
 	@if $(RUN) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \

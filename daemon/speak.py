@@ -154,7 +154,7 @@ async def _connect(url: str) -> SpeechClient:
         ) from error
 
 
-async def _write_like_a_model(context: ClientContext, text: str) -> None:
+async def write_like_a_model(context: ClientContext, text: str) -> None:
     """Send the pieces on a steady beat, however long a single send takes."""
     loop = asyncio.get_running_loop()
     next_at = loop.time()
@@ -209,7 +209,7 @@ async def _hear(wish: Wish, client: SpeechClient, progress: Progress) -> Timings
     sample_rate = client.begin.sample_rate
     player = await Player.start(sample_rate=sample_rate) if is_playing else None
     try:
-        writing = asyncio.create_task(_write_like_a_model(context, wish.text))
+        writing = asyncio.create_task(write_like_a_model(context, wish.text))
         try:
             listening = Listening(context, player=player, progress=progress)
             samples = await listening.until_the_end()

@@ -1,4 +1,4 @@
-"""requirements/*.txt: hashed, without an index, agreeing with each other and with pyproject.toml."""
+"""requirements/*.txt: hashed, without an index, agreeing with each other and pyproject.toml."""
 
 import re
 import tomllib
