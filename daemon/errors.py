@@ -2,8 +2,10 @@
 
 WireError                    refused in-band; the session goes on
 ├── BadJson … Draining       about one client message
+├── SegmentLost              one segment is left out
 └── ContextLost              ends one context: Busy, EngineFailed
 SessionClosed                ends one session, with a WebSocket close code
+├── GoingAway                1001
 ├── BinaryMessage            1003
 ├── SlowReader               1008
 └── EngineBroken             1011
@@ -117,6 +119,10 @@ class SessionClosed(Exception):
     """Ends the session with `close_code`; its text is the close reason (at most 123 bytes)."""
 
     close_code: ClassVar[int]
+
+
+class GoingAway(SessionClosed):
+    close_code = 1001
 
 
 class BinaryMessage(SessionClosed):

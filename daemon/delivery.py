@@ -1,0 +1,203 @@
+"""Ordered outputs of one utterance in, audio messages in its lane of the outbox out.
+
+Encodes off the event loop, in order. Tells the engine thread where the listener is, and to hold
+still while the listener's packets do not get out.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chatterbox.api import SAMPLE_RATE
+from daemon.engine_thread import EngineThread, Hold, SetOrigin
+from daemon.offer import ContextSettings
+from daemon.opus import PACKET_SAMPLES, EncodedPacket, new_encoder
+from daemon.outbox import Outbox
+from daemon.protocol import (
+    AudioEnd,
+    AudioFormat,
+    AudioMessage,
+    Flushed,
+    SegmentStart,
+    ServerMessage,
+    to_json,
+)
+from daemon.utterance import (
+    FlushReached,
+    Samples,
+    SegmentBegun,
+    UtteranceEnded,
+    UtteranceId,
+    UtteranceOutput,
+)
+
+_HOLD_AT_SAMPLES = 2 * SAMPLE_RATE
+_GO_ON_AT_SAMPLES = SAMPLE_RATE
+_JOB_SAMPLES = 10 * PACKET_SAMPLES
+"""Longest stretch that one encoding job takes, so that contexts take turns in the pool."""
+_ORIGIN_STEP_S = 0.001
+"""Smaller changes of a listener's position are no news."""
+
+
+class Delivery:
+    """One context's way out. `put` is called on the event loop; `run` is a task of its own."""
+
+    def __init__(
+        self,
+        *,
+        settings: ContextSettings,
+        number: int,
+        utterance_id: UtteranceId,
+        engine: EngineThread,
+        outbox: Outbox,
+        executor: Executor,
+        on_end: Callable[[], None],
+    ) -> None:
+        self._context = settings.context
+        self._number = number
+        self._utterance_id = utterance_id
+        self._engine = engine
+        self._outbox = outbox
+        self._executor = executor
+        self._on_end = on_end
+        self._format = settings.format
+        self._encoder = new_encoder(settings.format, bitrate=settings.bitrate)
+        self._lane = outbox.open_lane(
+            max_lead_s=settings.max_lead_ms / 1000, on_sent=self._note_sent
+        )
+        self._outputs: deque[UtteranceOutput] = deque()
+        self._has_outputs = asyncio.Event()
+        self._num_put = 0
+        self._num_pause_samples = 0
+        self._num_packets = 0
+        self._is_held = False
+        self._origin_s: float | None = None
+
+    @property
+    def num_samples_sent(self) -> int:
+        return self._lane.clock.num_sent
+
+    def put(self, outputs: Sequence[UtteranceOutput]) -> None:
+        """What the utterance gives out, in order."""
+        for output in outputs:
+            if isinstance(output, Samples):
+                self._num_put += output.samples.size
+                if output.is_pause:
+                    self._num_pause_samples += output.samples.size
+        self._outputs.extend(outputs)
+        self._has_outputs.set()
+        self._update_hold()
+
+    def close(self) -> None:
+        """Nothing more leaves, not even what is encoded already."""
+        self._outbox.close_lane(self._lane)
+        self._outputs.clear()
+
+    async def run(self) -> None:
+        """Encode until the utterance has ended."""
+        while True:
+            await self._has_outputs.wait()
+            self._has_outputs.clear()
+            while self._outputs:
+                output = self._outputs.popleft()
+                if isinstance(output, Samples):
+                    await self._encode(output.samples)
+                elif isinstance(output, UtteranceEnded):
+                    await self._finish(output)
+                    return
+                else:
+                    self._push_note(output)
+
+    async def _encode(self, samples: NDArray[np.float32]) -> None:
+        # The very first packet goes out alone: the rest of its chunk must not delay it.
+        job_samples = PACKET_SAMPLES if self._num_packets == 0 else _JOB_SAMPLES
+        while samples.size:
+            job, samples = samples[:job_samples], samples[job_samples:]
+            self._push_packets(await self._in_pool(partial(self._encoder.encode, job)))
+            job_samples = _JOB_SAMPLES
+
+    async def _in_pool(self, encode: Callable[[], list[EncodedPacket]]) -> list[EncodedPacket]:
+        if self._format is not AudioFormat.OPUS:
+            return encode()  # cheaper than the way to the pool and back
+        return await asyncio.get_running_loop().run_in_executor(self._executor, encode)
+
+    async def _finish(self, ended: UtteranceEnded) -> None:
+        self._push_packets(await self._in_pool(self._encoder.finish))
+        message = AudioEnd(
+            context=self._context,
+            samples=ended.num_samples,
+            packets=self._num_packets,
+            duration_ms=round(ended.num_samples * 1000 / SAMPLE_RATE, 3),
+            segments=ended.num_segments,
+            text_chars=ended.num_chars,
+        )
+        self._push_text(message, is_last=True)
+
+    def _push_note(self, output: UtteranceOutput) -> None:
+        match output:
+            case SegmentBegun():
+                self._push_text(
+                    SegmentStart(
+                        context=self._context,
+                        segment=output.index,
+                        text=output.piece.text,
+                        start=output.piece.start,
+                        end=output.piece.end,
+                        sample=output.sample,
+                    )
+                )
+            case FlushReached():
+                self._push_text(
+                    Flushed(
+                        context=self._context,
+                        flush=output.number,
+                        end=output.end,
+                        samples=output.sample,
+                    )
+                )
+
+    def _push_text(self, message: ServerMessage, *, is_last: bool = False) -> None:
+        self._lane.push(to_json(message), is_last=is_last)
+        self._outbox.lane_changed()
+
+    def _push_packets(self, packets: list[EncodedPacket]) -> None:
+        for packet in packets:
+            message = AudioMessage(
+                format=self._format,
+                number=self._number,
+                sequence=self._num_packets,
+                num_samples=packet.num_samples,
+                payload=packet.payload,
+            )
+            self._num_packets += 1
+            self._lane.push(message.to_bytes(), num_samples=packet.num_samples)
+        if packets:
+            self._outbox.lane_changed()
+
+    def _note_sent(self, is_last: bool) -> None:
+        self._update_hold()
+        self._update_origin()
+        if is_last:
+            self._on_end()
+
+    def _update_hold(self) -> None:
+        backlog = self._num_put - self._lane.clock.num_sent
+        is_held = backlog > (_GO_ON_AT_SAMPLES if self._is_held else _HOLD_AT_SAMPLES)
+        if is_held != self._is_held:
+            self._is_held = is_held
+            self._engine.post(Hold(self._utterance_id, is_held))
+
+    def _update_origin(self) -> None:
+        """The engine counts speech without the pauses between segments."""
+        origin_s = self._lane.clock.origin_s
+        if origin_s is None:
+            return
+        origin_s += self._num_pause_samples / SAMPLE_RATE
+        if self._origin_s is None or abs(origin_s - self._origin_s) >= _ORIGIN_STEP_S:
+            self._origin_s = origin_s
+            self._engine.post(SetOrigin(self._utterance_id, origin_s))

@@ -1,0 +1,298 @@
+"""Commands in from the event loop, engine events out to it: the thread that owns the engine.
+
+The only file that knows threads. Nothing but frozen values crosses, and each step wakes the loop at
+most once, so that a process could take the place of the thread without a change elsewhere.
+"""
+
+import asyncio
+import itertools
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from chatterbox.api import (
+    EngineEvent,
+    EngineInfo,
+    PcmChunk,
+    Segment,
+    SegmentFailed,
+    SegmentId,
+    SegmentWarning,
+    SpeechEngine,
+    UnspeakableText,
+)
+from daemon.scheduler import Admission, Scheduler
+from daemon.utterance import UtteranceId
+
+_log = logging.getLogger(__name__)
+
+_SHORTEST_WAIT_S = 0.001
+"""A floor, lest rounding turn the wait for a moment that has just come into a spin."""
+_LONGEST_WAIT_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class OpenUtterance:
+    utterance_id: UtteranceId
+    max_lead_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Speak:
+    """The next segment of an utterance."""
+
+    utterance_id: UtteranceId
+    segment: Segment
+
+
+@dataclass(frozen=True, slots=True)
+class SetOrigin:
+    """When the utterance's first sample would have played, had it no pauses and never been dry."""
+
+    utterance_id: UtteranceId
+    origin_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Stop or go on making audio for an utterance whose packets do not get out."""
+
+    utterance_id: UtteranceId
+    is_held: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CloseUtterance:
+    """Cancelled or complete: forget it, and free its slots before the next step."""
+
+    utterance_id: UtteranceId
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    pass
+
+
+Command = OpenUtterance | Speak | SetOrigin | Hold | CloseUtterance
+
+
+@dataclass(frozen=True, slots=True)
+class NoSlot:
+    """The utterance waited too long for a slot; the engine thread has forgotten it."""
+
+
+News = EngineEvent | NoSlot
+Listener = Callable[[News], None]
+Batch = list[tuple[UtteranceId, News]]
+"""What one step has to tell, in order."""
+
+
+class EngineThread:
+    """All methods belong to the event loop but those that start with `_run`.
+
+    `build_engine` is called on the thread, because engines may keep thread-local settings.
+    `on_broken` is called on the loop, once, if the engine breaks after it was ready.
+    """
+
+    def __init__(
+        self,
+        build_engine: Callable[[], SpeechEngine],
+        *,
+        max_wait_s: float,
+        on_broken: Callable[[Exception], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._build_engine = build_engine
+        self._max_wait_s = max_wait_s
+        self._on_broken = on_broken
+        self.clock = clock
+        self._commands: queue.SimpleQueue[Command | _Stop] = queue.SimpleQueue()
+        self._listeners: dict[UtteranceId, Listener] = {}
+        self._utterance_ids = itertools.count(1)
+        self._segment_ids = itertools.count(1)
+        self._thread: threading.Thread | None = None
+
+    async def start(self) -> EngineInfo:
+        """Build and warm up the engine; returns when it is ready, raises what building raised."""
+        self._loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[EngineInfo] = self._loop.create_future()
+        self._stopped: asyncio.Future[None] = self._loop.create_future()
+        # A daemon thread: an engine that hangs must not keep a process alive that was told to go.
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+        return await self._ready
+
+    async def stop(self) -> None:
+        """Finish the running step, free the engine, end the thread. Harmless if it has ended."""
+        if self._thread is None:
+            return
+        self._commands.put(_Stop())
+        await self._stopped
+        self._thread.join()
+        self._listeners.clear()
+
+    def open(self, *, max_lead_s: float, listener: Listener) -> UtteranceId:
+        """Announce an utterance; news of its segments goes to `listener`, on the loop."""
+        utterance_id = UtteranceId(next(self._utterance_ids))
+        self._listeners[utterance_id] = listener
+        self._commands.put(OpenUtterance(utterance_id, max_lead_s))
+        return utterance_id
+
+    def next_segment_id(self) -> SegmentId:
+        return SegmentId(next(self._segment_ids))
+
+    def post(self, command: Speak | SetOrigin | Hold) -> None:
+        self._commands.put(command)
+
+    def close(self, utterance_id: UtteranceId) -> None:
+        """No news of this utterance arrives any more; its slots are free at the next step."""
+        if self._listeners.pop(utterance_id, None) is not None:
+            self._commands.put(CloseUtterance(utterance_id))
+
+    def _deliver(self, batch: Batch) -> None:
+        for utterance_id, event in batch:
+            # Looked up one by one: an event may close an utterance that later ones are about.
+            listener = self._listeners.get(utterance_id)
+            if listener is not None:
+                listener(event)
+
+    # --- on the thread ----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            engine = self._build_engine()
+            engine.warm_up()
+            num_slots = engine.info.num_slots
+        except Exception as error:  # noqa: BLE001 - start() raises it
+            _log.debug("the engine could not be built", exc_info=True)
+            self._run_on_loop(_settle, self._ready, error)
+        else:
+            self._run_on_loop(_settle, self._ready, engine.info)
+            scheduler = Scheduler(num_slots=num_slots, max_wait_s=self._max_wait_s)
+            self._run_until_stopped(_Stepper(engine, scheduler, self.clock))
+        finally:
+            self._run_on_loop(_settle, self._stopped, None)
+
+    def _run_until_stopped(self, stepper: "_Stepper") -> None:
+        wait_s = _LONGEST_WAIT_S
+        try:
+            while self._run_apply_commands(stepper, wait_s):
+                batch, wait_s = stepper.step()
+                if batch:
+                    self._run_on_loop(self._deliver, batch)
+        except Exception as error:  # noqa: BLE001 - logged, and told to every listener
+            _log.exception("the engine broke")
+            self._run_on_loop(self._on_broken, error)
+
+    def _run_apply_commands(self, stepper: "_Stepper", wait_s: float) -> bool:
+        """Wait for a command, but no longer than that; apply all there are. False: stop."""
+        try:
+            command = self._commands.get(block=wait_s > 0, timeout=wait_s or None)
+            while not isinstance(command, _Stop):
+                stepper.apply(command)
+                command = self._commands.get_nowait()
+        except queue.Empty:
+            return True
+        return False
+
+    def _run_on_loop(self, callback: Callable[..., object], *args: object) -> None:
+        self._loop.call_soon_threadsafe(callback, *args)
+
+
+def _settle(future: "asyncio.Future[Any]", outcome: object) -> None:
+    """The future may be done already: whoever waited for it was cancelled."""
+    if future.done():
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
+
+
+class _Stepper:
+    """The engine and its scheduler: commands applied, then one step. Knows no queue, no loop."""
+
+    def __init__(
+        self, engine: SpeechEngine, scheduler: Scheduler, clock: Callable[[], float]
+    ) -> None:
+        self._engine = engine
+        self._scheduler = scheduler
+        self._clock = clock
+        self._never_started: set[SegmentId] = set()
+
+    def apply(self, command: Command) -> None:
+        match command:
+            case OpenUtterance(utterance_id, max_lead_s):
+                self._scheduler.open(utterance_id, max_lead_s=max_lead_s)
+            case Speak(utterance_id, segment):
+                self._scheduler.add(utterance_id, segment)
+            case SetOrigin(utterance_id, origin_s):
+                self._scheduler.set_origin(utterance_id, origin_s)
+            case Hold(utterance_id, is_held):
+                self._scheduler.hold(utterance_id, is_held=is_held)
+            case CloseUtterance(utterance_id):
+                self._close(utterance_id)
+
+    def _close(self, utterance_id: UtteranceId) -> None:
+        for slot in self._scheduler.close(utterance_id):
+            self._engine.release(slot)
+
+    def step(self) -> tuple[Batch, float]:
+        """Start what may start, advance who wants audio; returns the news and how long nothing
+        will happen unless a command comes."""
+        now_s = self._clock()
+        batch = self._give_up_on_expired(now_s)
+        for admission in self._scheduler.admit(now_s):
+            batch += self._record(self._start(admission))
+        slots = self._scheduler.slots_to_step(now_s)
+        if slots:
+            return batch + self._record(self._engine.step(slots)), 0.0
+        if batch:  # what has just ended may let others start
+            return batch, 0.0
+        wait_s = self._scheduler.next_wake_s(now_s) - now_s
+        return batch, min(max(wait_s, _SHORTEST_WAIT_S), _LONGEST_WAIT_S)
+
+    def _give_up_on_expired(self, now_s: float) -> Batch:
+        batch: Batch = []
+        for utterance_id in self._scheduler.expired(now_s):
+            self._close(utterance_id)
+            batch.append((utterance_id, NoSlot()))
+        return batch
+
+    def _start(self, admission: Admission) -> list[EngineEvent]:
+        """A segment that cannot start ends at once, and alone; the engine left its slot free."""
+        segment = admission.segment
+        try:
+            return self._engine.start(admission.slot, segment)
+        except UnspeakableText as error:
+            nothing = np.zeros(0, dtype=np.float32)
+            events: list[EngineEvent] = [
+                SegmentWarning(segment_id=segment.id, code="unspeakable", message=str(error)),
+                PcmChunk(segment_id=segment.id, samples=nothing, is_last=True),
+            ]
+        except Exception as error:  # noqa: BLE001 - logged, and told to its listener
+            _log.exception("segment %d could not be started", segment.id)
+            events = [SegmentFailed(segment_id=segment.id, message=str(error))]
+        self._never_started.add(segment.id)
+        return events
+
+    def _record(self, events: Sequence[EngineEvent]) -> Batch:
+        """Tell the scheduler, free the slots of what is over, address the news."""
+        batch: Batch = []
+        for event in events:
+            batch.append((self._scheduler.utterance_of(event.segment_id), event))
+            if isinstance(event, PcmChunk):
+                self._scheduler.record(event.segment_id, num_samples=event.samples.size)
+            if isinstance(event, SegmentFailed) or (isinstance(event, PcmChunk) and event.is_last):
+                slot = self._scheduler.finish(event.segment_id)
+                if event.segment_id in self._never_started:
+                    self._never_started.discard(event.segment_id)
+                else:
+                    self._engine.release(slot)
+        return batch

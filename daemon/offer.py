@@ -1,0 +1,148 @@
+"""What this daemon offers to clients, and a client's `open` checked against it. Pure.
+
+The engine says which voices, languages and options there are; the configuration says the limits.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from chatterbox.api import SAMPLE_RATE, EngineInfo
+from daemon.config import (
+    LONGEST_BUFFER_DELAY_MS,
+    LONGEST_LEAD_MS,
+    SERVER_VERSION,
+    SHORTEST_LEAD_MS,
+    Config,
+)
+from daemon.errors import BadMessage, BadOption, UnknownFormat, UnknownLanguage, UnknownVoice
+from daemon.opus import BITRATE_DEFAULT, BITRATE_MAX, BITRATE_MIN
+from daemon.protocol import FORMATS, AudioFormat, Begin, Limits, Open, Opened, OpusFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextSettings:
+    """A valid `open` with every default filled in."""
+
+    context: str
+    voice: str
+    format: AudioFormat
+    bitrate: int
+    seed: int
+    language: str
+    options: Mapping[str, float]
+    max_buffer_delay_ms: int
+    max_lead_ms: int
+
+    def to_opened(self, *, number: int) -> Opened:
+        return Opened(
+            context=self.context,
+            number=number,
+            voice=self.voice,
+            format=self.format.wire_name,
+            seed=self.seed,
+            language=self.language,
+            options=dict(self.options),
+            max_buffer_delay_ms=self.max_buffer_delay_ms,
+            max_lead_ms=self.max_lead_ms,
+            bitrate=self.bitrate if self.format is AudioFormat.OPUS else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    info: EngineInfo
+    config: Config
+
+    def begin(self) -> Begin:
+        config = self.config
+        return Begin(
+            server=SERVER_VERSION,
+            model=self.info.model,
+            sample_rate=SAMPLE_RATE,
+            formats=tuple(FORMATS),
+            opus=OpusFacts(
+                bitrate_default=BITRATE_DEFAULT,
+                bitrate_min=BITRATE_MIN,
+                bitrate_max=BITRATE_MAX,
+            ),
+            voices=tuple(self.info.voices),
+            default_voice=self.info.default_voice,
+            languages=tuple(self.info.languages),
+            options=tuple(self.info.options),
+            slots=self.info.num_slots,
+            limits=Limits(
+                message_bytes=config.max_message_bytes,
+                text_chars=config.max_text_chars,
+                contexts=config.max_contexts,
+                wait_ms=config.max_wait_ms,
+                buffer_delay_ms_default=config.max_buffer_delay_ms,
+                buffer_delay_ms_max=LONGEST_BUFFER_DELAY_MS,
+                lead_ms_default=config.max_lead_ms,
+                lead_ms_min=SHORTEST_LEAD_MS,
+                lead_ms_max=LONGEST_LEAD_MS,
+            ),
+        )
+
+    def resolve(self, message: Open) -> ContextSettings:
+        """Raises the `WireError` that names what this daemon does not have."""
+        audio_format = FORMATS.get(message.format or AudioFormat.OPUS.wire_name)
+        if audio_format is None:
+            raise UnknownFormat(f"there is no format {message.format!r}")
+        voice = message.voice if message.voice is not None else self.info.default_voice
+        if voice not in self.info.voices:
+            raise UnknownVoice(f"there is no voice {voice!r}")
+        language = message.language if message.language is not None else self.info.languages[0]
+        if language not in self.info.languages:
+            raise UnknownLanguage(f"there is no language {language!r}")
+        return ContextSettings(
+            context=message.context,
+            voice=voice,
+            format=audio_format,
+            bitrate=self._bitrate(message, audio_format),
+            seed=message.seed or 0,
+            language=language,
+            options=self._options(message.options),
+            max_buffer_delay_ms=_in_range(
+                "max_buffer_delay_ms",
+                message.max_buffer_delay_ms,
+                default=self.config.max_buffer_delay_ms,
+                minimum=0,
+                maximum=LONGEST_BUFFER_DELAY_MS,
+            ),
+            max_lead_ms=_in_range(
+                "max_lead_ms",
+                message.max_lead_ms,
+                default=self.config.max_lead_ms,
+                minimum=SHORTEST_LEAD_MS,
+                maximum=LONGEST_LEAD_MS,
+            ),
+        )
+
+    def _bitrate(self, message: Open, audio_format: AudioFormat) -> int:
+        if message.bitrate is not None and audio_format is not AudioFormat.OPUS:
+            raise BadMessage(f"bitrate has no meaning for {audio_format.wire_name}")
+        return _in_range(
+            "bitrate",
+            message.bitrate,
+            default=BITRATE_DEFAULT,
+            minimum=BITRATE_MIN,
+            maximum=BITRATE_MAX,
+        )
+
+    def _options(self, asked: Mapping[str, float]) -> dict[str, float]:
+        specs = {spec.name: spec for spec in self.info.options}
+        for name, value in asked.items():
+            spec = specs.get(name)
+            if spec is None:
+                raise BadOption(f"this model has no option {name!r}")
+            if not spec.minimum <= value <= spec.maximum:
+                raise BadOption(f"{name} must lie between {spec.minimum:g} and {spec.maximum:g}")
+        return {name: asked.get(name, spec.default) for name, spec in specs.items()}
+
+
+def _in_range(name: str, value: int | None, *, default: int, minimum: int, maximum: int) -> int:
+    if value is None:
+        return default
+    if not minimum <= value <= maximum:
+        raise BadMessage(f"{name} must lie between {minimum} and {maximum}")
+    return value

@@ -1,0 +1,371 @@
+"""Text deltas and engine events in, segments to speak and ordered outputs out. No I/O and no clock.
+
+One utterance is what the wire calls a context. It cuts its text, puts the audio of its segments in
+order (a later segment may be generated early), inserts the pauses, and knows which text was spoken.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import NewType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chatterbox.api import (
+    SAMPLE_RATE,
+    EngineEvent,
+    PcmChunk,
+    Segment,
+    SegmentFailed,
+    SegmentId,
+    SegmentWarning,
+)
+from daemon.errors import TextAfterEnd, TextTooLong
+from daemon.segmenter import Pause, Piece, Segmenter
+
+UtteranceId = NewType("UtteranceId", int)
+"""Names one utterance of the whole daemon; never reused."""
+
+_PAUSE_MS: Mapping[Pause, int] = {
+    Pause.NONE: 30,
+    Pause.SHORT: 120,
+    Pause.CLAUSE: 180,
+    Pause.SENTENCE: 300,
+    Pause.PARAGRAPH: 500,
+}
+_TAIL_MS = 30
+"""Silence that follows every segment at once, the last one too. It pushes the segment's last
+samples out of the packet being filled and through the codec's lookahead (20 + 6.5 ms), so that a
+writer who stalls does not cut a word. No pause is shorter, so the total does not depend on when
+text arrived."""
+_TYPICAL_SAMPLES_PER_CHAR = SAMPLE_RATE / 15
+_NUM_SEEDS = 2**31
+
+
+class IllegalTransition(Exception):
+    """A move that the life of an utterance does not have."""
+
+
+class UtteranceState(Enum):
+    OPEN = auto()  # text may still arrive
+    DRAINING = auto()  # text is complete, audio is still being made
+    DONE = auto()
+    CANCELLED = auto()
+
+
+_NEXT: Mapping[UtteranceState, frozenset[UtteranceState]] = {
+    UtteranceState.OPEN: frozenset({UtteranceState.DRAINING, UtteranceState.CANCELLED}),
+    UtteranceState.DRAINING: frozenset({UtteranceState.DONE, UtteranceState.CANCELLED}),
+    UtteranceState.DONE: frozenset(),
+    UtteranceState.CANCELLED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeechSettings:
+    """What holds for every segment of an utterance."""
+
+    voice: str
+    seed: int
+    options: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentBegun:
+    """The samples that follow belong to this piece of text; `sample` is where they start."""
+
+    index: int
+    piece: Piece
+    sample: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """The next samples of the utterance: speech, or the silence of a pause."""
+
+    samples: NDArray[np.float32]
+    is_pause: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlushReached:
+    number: int
+    end: int
+    sample: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentTrouble:
+    """A warning about a segment, or with `is_failure` the news that it is left out."""
+
+    index: int
+    code: str
+    message: str
+    is_failure: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UtteranceEnded:
+    num_samples: int
+    num_segments: int
+    num_chars: int
+
+
+UtteranceOutput = SegmentBegun | Samples | FlushReached | SegmentTrouble | UtteranceEnded
+
+
+@dataclass(slots=True)
+class _Part:
+    """One segment on its way from text to samples."""
+
+    index: int
+    piece: Piece
+    start_sample: int | None = None
+    num_samples: int = 0
+    is_ended: bool = False
+    has_tail: bool = False
+    held_back: list[NDArray[np.float32]] = field(default_factory=list)
+
+    @property
+    def later_pause_samples(self) -> int:
+        """The pause that follows if another segment does, less what the tail gave already."""
+        return _samples_of(_PAUSE_MS[self.piece.pause] - _TAIL_MS) if self.num_samples else 0
+
+
+def _samples_of(duration_ms: int) -> int:
+    return duration_ms * SAMPLE_RATE // 1000
+
+
+class Utterance:
+    """The life of one context. Methods are named after what happens to it."""
+
+    def __init__(
+        self,
+        *,
+        settings: SpeechSettings,
+        segmenter: Segmenter,
+        next_segment_id: Callable[[], SegmentId],
+        max_text_chars: int,
+    ) -> None:
+        self.state = UtteranceState.OPEN
+        self._settings = settings
+        self._segmenter = segmenter
+        self._next_segment_id = next_segment_id
+        self._max_text_chars = max_text_chars
+        self._text: list[str] = []
+        self._num_chars = 0
+        self._parts: list[_Part] = []
+        self._part_of_segment: dict[SegmentId, _Part] = {}
+        self._head = 0  # the part whose audio may leave now
+        self._num_samples = 0
+        self._flushes: list[tuple[int, int]] = []  # (parts before it, its character position)
+        self._num_flushes_reached = 0
+
+    # --- text in ----------------------------------------------------------------------------------
+
+    @property
+    def text(self) -> str:
+        return "".join(self._text)
+
+    @property
+    def has_pending_text(self) -> bool:
+        """Whether text waits for more text before it is spoken."""
+        return bool(self._segmenter.pending)
+
+    def add_text(self, delta: str) -> list[Segment]:
+        self._require_open()
+        if self._num_chars + len(delta) > self._max_text_chars:
+            raise TextTooLong(
+                f"{self._num_chars} + {len(delta)} characters are more than {self._max_text_chars}"
+            )
+        self._text.append(delta)
+        self._num_chars += len(delta)
+        return self._add_pieces(self._segmenter.push(delta))
+
+    def flush(self) -> list[Segment]:
+        """Speak all text so far; `FlushReached` will say when its audio has left."""
+        self._require_open()
+        segments = self._add_pieces(self._segmenter.flush())
+        self._flushes.append((len(self._parts), self._num_chars))
+        return segments
+
+    def flush_complete_words(self) -> list[Segment]:
+        """The writer stalls: speak what is there, but for a word that may go on."""
+        if self.state is not UtteranceState.OPEN:
+            return []
+        return self._add_pieces(self._segmenter.flush(complete_words_only=True))
+
+    def end(self) -> list[Segment]:
+        """No more text follows. Call `advance` afterwards: there may be nothing to wait for."""
+        self._require_open()
+        segments = self._add_pieces(self._segmenter.flush())
+        self._move_to(UtteranceState.DRAINING)
+        return segments
+
+    def cancel(self) -> None:
+        self._move_to(UtteranceState.CANCELLED)
+        for part in self._parts:
+            part.held_back.clear()
+
+    def _require_open(self) -> None:
+        if self.state is not UtteranceState.OPEN:
+            raise TextAfterEnd("the context has had its end")
+
+    def _move_to(self, state: UtteranceState) -> None:
+        if state not in _NEXT[self.state]:
+            raise IllegalTransition(f"{self.state.name} -> {state.name}")
+        self.state = state
+
+    def _add_pieces(self, pieces: list[Piece]) -> list[Segment]:
+        segments = []
+        for piece in pieces:
+            part = _Part(index=len(self._parts), piece=piece)
+            segment = Segment(
+                id=self._next_segment_id(),
+                text=piece.text,
+                voice=self._settings.voice,
+                seed=(self._settings.seed + part.index) % _NUM_SEEDS,
+                options=self._settings.options,
+            )
+            self._parts.append(part)
+            self._part_of_segment[segment.id] = part
+            segments.append(segment)
+        return segments
+
+    # --- audio out -----------------------------------------------------------------------------
+
+    def take(self, event: EngineEvent) -> list[UtteranceOutput]:
+        """News of one of this utterance's segments → what can leave now, in order."""
+        part = self._part_of_segment[event.segment_id]
+        outputs: list[UtteranceOutput] = []
+        match event:
+            case PcmChunk():
+                if event.samples.size:
+                    part.held_back.append(event.samples)
+                part.is_ended = event.is_last
+            case SegmentWarning():
+                outputs.append(
+                    SegmentTrouble(
+                        index=part.index, code=event.code, message=event.message, is_failure=False
+                    )
+                )
+            case SegmentFailed():
+                part.is_ended = True
+                outputs.append(
+                    SegmentTrouble(
+                        index=part.index, code="failed", message=event.message, is_failure=True
+                    )
+                )
+        return outputs + self.advance()
+
+    def advance(self) -> list[UtteranceOutput]:
+        """What can leave now, in order; also after text, flush or end, which may allow a pause."""
+        if self.state not in (UtteranceState.OPEN, UtteranceState.DRAINING):
+            return []
+        outputs: list[UtteranceOutput] = []
+        while self._head < len(self._parts):
+            part = self._parts[self._head]
+            outputs += self._release(part)
+            if not part.is_ended:
+                break
+            if not part.has_tail:
+                part.has_tail = True
+                outputs += self._silence(_samples_of(_TAIL_MS) if part.num_samples else 0)
+            outputs += self._flushes_reached(num_parts=self._head + 1)
+            if self._head + 1 == len(self._parts):
+                break
+            outputs += self._silence(part.later_pause_samples)
+            self._head += 1
+        return outputs + self._end_if_all_left()
+
+    def _release(self, part: _Part) -> list[UtteranceOutput]:
+        outputs: list[UtteranceOutput] = []
+        if part.held_back and part.start_sample is None:
+            part.start_sample = self._num_samples
+            outputs.append(
+                SegmentBegun(index=part.index, piece=part.piece, sample=self._num_samples)
+            )
+        for samples in part.held_back:
+            outputs.append(Samples(samples=samples))
+            part.num_samples += samples.size
+            self._num_samples += samples.size
+        part.held_back.clear()
+        return outputs
+
+    def _silence(self, num_samples: int) -> list[UtteranceOutput]:
+        if not num_samples:
+            return []
+        self._num_samples += num_samples
+        return [Samples(samples=np.zeros(num_samples, dtype=np.float32), is_pause=True)]
+
+    def _flushes_reached(self, *, num_parts: int) -> list[UtteranceOutput]:
+        outputs: list[UtteranceOutput] = []
+        while self._num_flushes_reached < len(self._flushes):
+            parts_before, end = self._flushes[self._num_flushes_reached]
+            if parts_before > num_parts:
+                break
+            self._num_flushes_reached += 1
+            outputs.append(
+                FlushReached(number=self._num_flushes_reached, end=end, sample=self._num_samples)
+            )
+        return outputs
+
+    def _end_if_all_left(self) -> list[UtteranceOutput]:
+        outputs = [] if self._parts else self._flushes_reached(num_parts=0)
+        if self.state is UtteranceState.DRAINING and all(
+            part.is_ended for part in self._parts[self._head :]
+        ):
+            self._move_to(UtteranceState.DONE)
+            num_segments = sum(part.start_sample is not None for part in self._parts)
+            outputs.append(
+                UtteranceEnded(
+                    num_samples=self._num_samples,
+                    num_segments=num_segments,
+                    num_chars=self._num_chars,
+                )
+            )
+        return outputs
+
+    # --- what was spoken --------------------------------------------------------------------------
+
+    def num_chars_spoken(self, played_samples: float) -> int:
+        """How much of the text is in the first `played_samples` samples, in whole words."""
+        if self.state is UtteranceState.DONE and played_samples >= self._num_samples:
+            return self._num_chars
+        begun = [part for part in self._parts if part.start_sample is not None]
+        heard = [part for part in begun if (part.start_sample or 0) < played_samples]
+        if not heard:
+            return 0
+        part = heard[-1]
+        played_in_part = played_samples - (part.start_sample or 0)
+        if part.is_ended and played_in_part >= part.num_samples:
+            return part.piece.end
+        fraction = played_in_part / self._expected_samples(part)
+        num_chars = int(min(1.0, fraction) * len(part.piece.text))
+        return part.piece.start + _whole_words(part.piece.text, num_chars)
+
+    def _expected_samples(self, part: _Part) -> float:
+        """How long the segment will be: known once it has ended, else from the pace so far."""
+        if part.is_ended:
+            return part.num_samples
+        ended = [item for item in self._parts if item.is_ended and item.num_samples]
+        num_chars = sum(len(item.piece.text) for item in ended)
+        num_samples = sum(item.num_samples for item in ended)
+        pace = num_samples / num_chars if num_chars else _TYPICAL_SAMPLES_PER_CHAR
+        return max(pace * len(part.piece.text), part.num_samples + 1)
+
+
+def _whole_words(text: str, num_chars: int) -> int:
+    """The largest cut up to `num_chars` that divides no word; every place fits in a script without
+    spaces, such as Chinese."""
+    if num_chars >= len(text):
+        return len(text)
+    cut = num_chars
+    while cut > 0 and _is_inside_word(text[cut - 1], text[cut]):
+        cut -= 1
+    return cut
+
+
+def _is_inside_word(before: str, after: str) -> bool:
+    return not before.isspace() and not after.isspace() and before < "\u3000" and after < "\u3000"
