@@ -1,1 +1,3 @@
-"""The Chatterbox speech model: text in, 24 kHz waveform out. Importing this package does not load torch."""
+"""The Chatterbox speech model: text in, 24 kHz waveform out. Importing this package does not load
+torch.
+"""

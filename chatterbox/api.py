@@ -1,6 +1,8 @@
-"""The contract between the daemon and a speech engine: segments in, PCM out. Standard library and numpy only.
+"""The contract between the daemon and a speech engine: segments in, PCM out. Standard library and
+numpy only.
 
-Knows nothing of sockets, sessions, torch or any particular model. Everybody may import this file; it imports nobody.
+Knows nothing of sockets, sessions, torch or any particular model. Everybody may import this file;
+it imports nobody.
 """
 
 from collections.abc import Mapping, Sequence
@@ -65,7 +67,9 @@ class SegmentWarning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentFailed:
-    """The segment ended without (all of) its audio; its slot waits for `release`. Others are untouched."""
+    """The segment ended without (all of) its audio; its slot waits for `release`. Others are
+    untouched.
+    """
 
     segment_id: SegmentId
     message: str
@@ -89,28 +93,38 @@ class EngineInfo:
 
 
 class SpeechEngine(Protocol):
-    """Advances every active slot by one step. Owned by one thread; no method may be called from another.
+    """Advances every active slot by one step. Owned by one thread; no method may be called from
+    another.
 
-    A slot is free, or busy from `start` until `release`. `release` is legal at any time on a busy slot and frees it at
-    once, finished or not. An exception out of `start` concerns that segment alone and leaves the slot free; an
-    exception out of `step` means that the engine as a whole is broken.
+    A slot is free, or busy from `start` until `release`. `release` is legal at any time on a busy
+    slot and frees it at once, finished or not. An exception out of `start` concerns that segment
+    alone and leaves the slot free; an exception out of `step` means that the engine as a whole is
+    broken.
     """
 
     @property
     def info(self) -> EngineInfo: ...
 
     def warm_up(self) -> None:
-        """Do everything that the first request should not wait for. Called once, before any `start`."""
+        """Do everything that the first request should not wait for. Called once, before any
+        `start`.
+        """
 
     def start(self, slot: SlotIndex, segment: Segment) -> list[EngineEvent]:
-        """Occupy a free slot. Returns warnings about the text; raises `UnspeakableText` if nothing can be said."""
+        """Occupy a free slot. Returns warnings about the text; raises `UnspeakableText` if nothing
+        can be said.
+        """
 
     def step(self, slots: Sequence[SlotIndex]) -> list[EngineEvent]:
-        """Advance these busy, unfinished slots by one step; the others are left bit for bit alone (paused)."""
+        """Advance these busy, unfinished slots by one step; the others are left bit for bit alone
+        (paused).
+        """
 
     def release(self, slot: SlotIndex) -> None:
         """Free a busy slot."""
 
 
 class UnspeakableText(ValueError):
-    """The segment holds nothing that this model can say (only emoji, say). The text of the error is for the client."""
+    """The segment holds nothing that this model can say (only emoji, say). The text of the error
+    is for the client.
+    """

@@ -1,12 +1,12 @@
 """`config.json` beside a checkpoint in, frozen sizes of every stage out. No torch.
 
-One implementation serves every checkpoint; whatever differs between Turbo, Nano and the bundled voice is data here.
-The defaults are the published sizes of Chatterbox Turbo.
+One implementation serves every checkpoint; whatever differs between Turbo, Nano and the bundled
+voice is data here. The defaults are the published sizes of Chatterbox Turbo.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_type_hints
 
@@ -38,6 +38,13 @@ class SamplingConfig:
     top_p: float = 0.95
     repetition_penalty: float = 1.2
 
+    def with_options(self, options: Mapping[str, float]) -> Self:
+        """These defaults, but for what a client asks for; names are those of
+        `ModelConfig.options`.
+        """
+        changes: dict[str, Any] = dict(options)
+        return replace(self, **changes)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class T3Config:
@@ -62,7 +69,7 @@ class T3Config:
             raise ConfigError(f"t3.heads {self.heads} must divide t3.channels {self.channels}")
         if self.max_sequence > self.positions:
             raise ConfigError(
-                f"t3.positions {self.positions} is less than the longest sequence {self.max_sequence}"
+                f"t3.positions {self.positions} is below the longest sequence, {self.max_sequence}"
             )
 
     @property
@@ -99,7 +106,9 @@ class FlowConfig:
     guidance: float = 0.0
     """Classifier-free guidance rate; 0 for none."""
     block_causal: bool = False
-    """Attention sees the prompt, earlier blocks of the window schedule and its own; else every valid frame."""
+    """Attention sees the prompt, earlier blocks of the window schedule and its own; else every
+    valid frame.
+    """
     first_windows: tuple[int, ...] = (8, 8, 16)
     """New tokens of the first windows; later ones take `window_tokens`."""
     window_tokens: int = 24
@@ -137,7 +146,9 @@ class VocoderConfig:
     voiced_noise: float = 0.003
     voiced_threshold_hz: float = 10.0
     bounded_phase: bool = True
-    """The official generator passes the phase through a sine, which limits it to ±1 rad; the bundled one does not."""
+    """The official generator passes the phase through a sine, which limits it to ±1 rad; the
+    bundled one does not.
+    """
     left_context_frames: int = 16
     first_right_context_frames: int = 8
     right_context_frames: int = 12
@@ -148,7 +159,7 @@ class VocoderConfig:
             samples *= rate
         if samples != SAMPLES_PER_MEL_FRAME:
             raise ConfigError(
-                f"vocoder.hop times vocoder.upsample_rates is {samples}, must be {SAMPLES_PER_MEL_FRAME}"
+                f"vocoder.hop times upsample_rates is {samples}, not {SAMPLES_PER_MEL_FRAME}"
             )
 
     @property
@@ -164,6 +175,8 @@ class TextConfig:
     symbols: tuple[str, ...] = ()
     """`symbols[i]` is text token i."""
     max_segment_chars: int = 240
+    max_speech_per_text_token: float = 3.5
+    """Speech tokens per text token beyond which the model has missed its stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +227,7 @@ class ModelConfig:
                 default=sampling.top_p,
                 minimum=0.01,
                 maximum=1.0,
-                description="tokens are drawn from the likeliest that hold this probability together",
+                description="draw from the likeliest tokens that hold this probability together",
             ),
             OptionSpec(
                 name="repetition_penalty",
@@ -227,7 +240,9 @@ class ModelConfig:
 
 
 def _build(kind: type[_T], raw: object, *, where: str) -> _T:
-    """A frozen dataclass from its JSON form: unknown and missing keys are errors, lists become tuples."""
+    """A frozen dataclass from its JSON form: unknown and missing keys are errors, lists become
+    tuples.
+    """
     if not isinstance(raw, Mapping):
         raise ConfigError(f"{where or 'the file'} must be an object")
     hints = get_type_hints(kind)
@@ -243,7 +258,7 @@ def _build(kind: type[_T], raw: object, *, where: str) -> _T:
             hint = hints[name]
             values[name] = (
                 _build(hint, raw[name], where=f"{where}{name}.")
-                if is_dataclass(hint)
+                if isinstance(hint, type) and is_dataclass(hint)
                 else _tuples(raw[name])
             )
         elif item.default is MISSING and item.default_factory is MISSING:

@@ -1,7 +1,8 @@
-"""Who may attend to whom, as data: one integer block id per position; a query sees keys of its own and earlier blocks.
+"""Who may attend to whom, as data: one integer block id per position; a query sees keys of its own
+and earlier blocks.
 
-Full attention, block-causal attention, the always visible voice prompt and neutral padding are all the same rule, so one
-captured step serves them all.
+Full attention, block-causal attention, the always visible voice prompt and neutral padding are all
+the same rule, so one captured step serves them all.
 """
 
 import torch
@@ -16,7 +17,9 @@ HIDDEN = -1e10
 
 
 def attention_bias(block: Tensor) -> Tensor:
-    """[batch, positions] block ids → [batch, 1, positions, positions] additive float bias (query, key)."""
+    """[batch, positions] block ids → [batch, 1, positions, positions] additive float bias (query,
+    key).
+    """
     hidden = block[:, None, :, None] < block[:, None, None, :]
     return hidden.to(torch.float32) * HIDDEN
 

@@ -1,7 +1,9 @@
-"""Speech-token embeddings → features at the mel frame rate: the conformer encoder with lookahead and 2x upsampling.
+"""Speech-token embeddings → features at the mel frame rate: the conformer encoder with lookahead
+and 2x upsampling.
 
-Parameter names are those of the official checkpoints under `flow.encoder.`. The "conformer" has neither convolution nor
-macaron modules: pre-norm self-attention with relative positions (Dai et al., 2019, as in ESPnet) and a feed-forward.
+Parameter names are those of the official checkpoints under `flow.encoder.`. The "conformer" has
+neither convolution nor macaron modules: pre-norm self-attention with relative positions (Dai et
+al., 2019, as in ESPnet) and a feed-forward.
 """
 
 import math
@@ -15,7 +17,9 @@ from chatterbox.s3gen.attention_blocks import attention_bias, valid_mask
 
 
 def relative_positions(longest: int, channels: int) -> Tensor:
-    """Sinusoids [2 * longest - 1, channels] for distances longest - 1 … -(longest - 1) (past first)."""
+    """Sinusoids [2 * longest - 1, channels] for distances longest - 1 … -(longest - 1) (past
+    first).
+    """
     distance = torch.arange(longest - 1, -longest, -1, dtype=torch.float32)[:, None]
     rate = torch.exp(
         torch.arange(0, channels, 2, dtype=torch.float32) * -(math.log(10_000.0) / channels)
@@ -41,7 +45,9 @@ class RelativeAttention(nn.Module):
         self.pos_bias_v = nn.Parameter(torch.zeros(heads, channels // heads))
 
     def forward(self, x: Tensor, positions: Tensor, bias: Tensor) -> Tensor:
-        """x [batch, time, channels]; positions [2 * time - 1, channels]; bias [batch, 1, time, time]."""
+        """x [batch, time, channels]; positions [2 * time - 1, channels]; bias [batch, 1, time,
+        time].
+        """
         batch, time, channels = x.shape
         head_channels = channels // self.heads
         query = self.linear_q(x).view(batch, time, self.heads, head_channels)
@@ -62,7 +68,9 @@ class RelativeAttention(nn.Module):
 
 
 def shift_distances(scores: Tensor) -> Tensor:
-    """[…, query, distance] → […, query, key]: row i takes the distances i - key, which start at column time - 1 - i."""
+    """[…, query, distance] → […, query, key]: row i takes the distances i - key, which start at
+    column time - 1 - i.
+    """
     batch, heads, time, width = scores.shape
     flat = functional.pad(scores, (1, 0)).view(batch, heads, width + 1, time)
     return flat[:, :, 1:].reshape(batch, heads, time, width)[..., :time]

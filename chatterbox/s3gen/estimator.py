@@ -1,10 +1,12 @@
-"""Noisy mel and its conditions → velocity: the U-Net with transformer blocks of the flow (`flow.decoder.estimator.`).
+"""Noisy mel and its conditions → velocity: the U-Net with transformer blocks of the flow
+(`flow.decoder.estimator.`).
 
-Source: Matcha-TTS (Mehta et al., 2023) with causal convolutions, as in CosyVoice2 and Chatterbox; the meanflow variant
-(Geng et al., 2025) also sees the end of the solver step.
+Source: Matcha-TTS (Mehta et al., 2023) with causal convolutions, as in CosyVoice2 and Chatterbox;
+the meanflow variant (Geng et al., 2025) also sees the end of the solver step.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -96,7 +98,9 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm self-attention and feed-forward (`norm2`, for cross-attention, does not exist here)."""
+    """Pre-norm self-attention and feed-forward (`norm2`, for cross-attention, does not exist
+    here).
+    """
 
     def __init__(self, config: FlowConfig) -> None:
         super().__init__()
@@ -168,8 +172,9 @@ class Estimator(nn.Module):
     ) -> Tensor:
         """Velocity [batch, mel_bins, frames] at `x` of the same shape.
 
-        block [batch, frames] says who attends to whom and what is padding; mu, cond [batch, mel_bins, frames];
-        speaker [batch, mel_bins]; time, and end_time for meanflow, [batch] in [0, 1].
+        block [batch, frames] says who attends to whom and what is padding; mu, cond [batch,
+        mel_bins, frames]; speaker [batch, mel_bins]; time, and end_time for meanflow, [batch] in
+        [0, 1].
         """
         valid = valid_mask(block)[:, None].to(x.dtype)
         bias = attention_bias(block)
@@ -177,15 +182,21 @@ class Estimator(nn.Module):
         if end_time is not None:
             embedded = self.time_embed_mixer(torch.cat([embedded, self.time_mlp(end_time)], dim=-1))
         x = torch.cat([x, mu, speaker[:, :, None].expand_as(mu), cond], dim=1)
-        resnet, transformers, down = self.down_blocks[0]
+        resnet, transformers, down = stage_of(self.down_blocks[0])
         skip = attended(resnet(x, valid, embedded), transformers, bias)
         x = down(skip * valid)
-        for resnet, transformers in self.mid_blocks:
+        for resnet, transformers in map(stage_of, self.mid_blocks):
             x = attended(resnet(x, valid, embedded), transformers, bias)
-        resnet, transformers, up = self.up_blocks[0]
+        resnet, transformers, up = stage_of(self.up_blocks[0])
         x = attended(resnet(torch.cat([x, skip], dim=1), valid, embedded), transformers, bias)
         x = self.final_block(up(x * valid), valid)
         return self.final_proj(x * valid) * valid
+
+
+def stage_of(modules: nn.Module) -> list[Any]:
+    """The parts of one stage: ResNet, transformer blocks and, at both ends, a convolution."""
+    assert isinstance(modules, nn.ModuleList), "stages are lists of modules"
+    return list(modules)
 
 
 def attended(x: Tensor, transformers: nn.ModuleList, bias: Tensor) -> Tensor:

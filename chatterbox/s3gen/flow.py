@@ -1,7 +1,8 @@
-"""Speech tokens → mel frames by flow matching: encoder, conditions and the solver. One call = one window.
+"""Speech tokens → mel frames by flow matching: encoder, conditions and the solver. One call = one
+window.
 
-Parameter names are those of the official checkpoints under `flow.`. Knows nothing of slots or of which tokens make a
-window: `flow_step.py` and `windows.py` do.
+Parameter names are those of the official checkpoints under `flow.`. Knows nothing of slots or of
+which tokens make a window: `flow_step.py` and `windows.py` do.
 """
 
 import math
@@ -17,7 +18,9 @@ from chatterbox.s3gen.estimator import Estimator
 
 
 def solver_times(steps: int, *, meanflow: bool) -> Tensor:
-    """Times [steps + 1] from 0 to 1: linear for meanflow, else cosine, which takes small steps first."""
+    """Times [steps + 1] from 0 to 1: linear for meanflow, else cosine, which takes small steps
+    first.
+    """
     times = torch.linspace(0, 1, steps + 1, dtype=torch.float32)
     return times if meanflow else 1 - torch.cos(times * 0.5 * math.pi)
 
@@ -31,7 +34,9 @@ class Decoder(nn.Module):
 
 
 class Flow(nn.Module):
-    """Tokens, voice and noise in, mel out. Every tensor that it reads lives on its device from the start."""
+    """Tokens, voice and noise in, mel out. Every tensor that it reads lives on its device from the
+    start.
+    """
 
     times: Tensor
 
@@ -64,7 +69,9 @@ class Flow(nn.Module):
     def solve(
         self, noise: Tensor, block: Tensor, *, mu: Tensor, speaker: Tensor, cond: Tensor
     ) -> Tensor:
-        """Integrate the flow from `noise` to mel [batch, mel_bins, frames]; arguments as in `Estimator.forward`."""
+        """Integrate the flow from `noise` to mel [batch, mel_bins, frames]; arguments as in
+        `Estimator.forward`.
+        """
         x = noise
         for step in range(self.config.steps):
             start, end = self.times[step], self.times[step + 1]

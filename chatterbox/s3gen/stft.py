@@ -1,7 +1,8 @@
-"""STFT and its inverse as convolutions with constant bases: no window on the host, no check that synchronises.
+"""STFT and its inverse as convolutions with constant bases: no window on the host, no check that
+synchronises.
 
-Equal to `torch.stft` and `torch.istft` with a periodic Hann window and `center=True`; `torch.istft` itself reads its
-window envelope on the host, which no captured step may do.
+Equal to `torch.stft` and `torch.istft` with a periodic Hann window and `center=True`;
+`torch.istft` itself reads its window envelope on the host, which no captured step may do.
 """
 
 import math
@@ -12,7 +13,9 @@ from torch.nn import functional
 
 
 class ShortTimeFourier(nn.Module):
-    """Both directions for one (n_fft, hop). Spectra are [batch, n_fft + 2, columns]: real parts, then imaginary."""
+    """Both directions for one (n_fft, hop). Spectra are [batch, n_fft + 2, columns]: real parts,
+    then imaginary.
+    """
 
     analysis: Tensor
     synthesis: Tensor
@@ -41,9 +44,11 @@ class ShortTimeFourier(nn.Module):
         )
 
     def forward(self, signal: Tensor, num_samples: Tensor | None = None) -> Tensor:
-        """Spectrum of `signal` [batch, 1, samples], reflected at both ends: [batch, n_fft + 2, samples / hop + 1].
+        """Spectrum of `signal` [batch, 1, samples], reflected at both ends: [batch, n_fft + 2,
+        samples / hop + 1].
 
-        With `num_samples` [batch], row r ends (and is reflected) at `num_samples[r]`, not at the end of the tensor.
+        With `num_samples` [batch], row r ends (and is reflected) at `num_samples[r]`, not at the
+        end of the tensor.
         """
         half = self.n_fft // 2
         padded = functional.pad(signal, (half, half), mode="reflect")
@@ -57,7 +62,8 @@ class ShortTimeFourier(nn.Module):
     def inverse(self, spectrum: Tensor, columns: Tensor | None = None) -> Tensor:
         """Waveform [batch, samples] of `spectrum` [batch, n_fft + 2, samples / hop + 1].
 
-        With the mask `columns` [batch, 1, columns] (1 where valid), masked columns count for nothing.
+        With the mask `columns` [batch, 1, columns] (1 where valid), masked columns count for
+        nothing.
         """
         if columns is None:
             columns = torch.ones_like(spectrum[:1, :1])

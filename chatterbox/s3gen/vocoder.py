@@ -1,7 +1,8 @@
 """Mel frames → waveform: the HiFT generator (F0 predictor, harmonic source, inverse STFT).
 
-Parameter names are those of the official checkpoints under `mel2wav.`, with the weight norm folded. Source: HiFTNet
-(Li et al., 2023) as CosyVoice2 and Chatterbox use it. Knows nothing of windows or slots: `vocoder_windows.py` does.
+Parameter names are those of the official checkpoints under `mel2wav.`, with the weight norm
+folded. Source: HiFTNet (Li et al., 2023) as CosyVoice2 and Chatterbox use it. Knows nothing of
+windows or slots: `vocoder_windows.py` does.
 """
 
 import math
@@ -95,9 +96,10 @@ class HarmonicSource(nn.Module):
     def forward(self, f0: Tensor, cycles: Tensor, phase: Tensor, noise: Tensor) -> Tensor:
         """Excitation [batch, 1, samples].
 
-        f0 [batch, frames] in Hz; cycles [batch] float64, fundamental cycles elapsed before the first frame (modulo 1);
-        phase [batch, sines, 1], each sine's offset in radians; noise [batch, sines, samples], standard normal.
-        The phase is summed in float64 per frame: in float32 another window shape would round it differently.
+        f0 [batch, frames] in Hz; cycles [batch] float64, fundamental cycles elapsed before the
+        first frame (modulo 1); phase [batch, sines, 1], each sine's offset in radians; noise
+        [batch, sines, samples], standard normal. The phase is summed in float64 per frame: in
+        float32 another window shape would round it differently.
         """
         step = f0.double() / SAMPLE_RATE  # cycles a sample, [batch, frames]
         before = cycles[:, None] + cycles_before(f0)
@@ -117,7 +119,9 @@ class HarmonicSource(nn.Module):
 
 
 class HiFT(nn.Module):
-    """The whole vocoder. Row masks (`num_frames`) make right padding neutral; left edges are utterance starts."""
+    """The whole vocoder. Row masks (`num_frames`) make right padding neutral; left edges are
+    utterance starts.
+    """
 
     def __init__(self, config: VocoderConfig) -> None:
         super().__init__()
@@ -160,12 +164,16 @@ class HiFT(nn.Module):
         self.conv_post = nn.Conv1d(channels, config.n_fft + 2, 7, padding=3)
 
     def predict_f0(self, mel: Tensor, num_frames: Tensor | None = None) -> Tensor:
-        """F0 in Hz [batch, frames] of mel [batch, mel_bins, frames], in the precision of the predictor's weights."""
+        """F0 in Hz [batch, frames] of mel [batch, mel_bins, frames], in the precision of the
+        predictor's weights.
+        """
         valid: Tensor = self.f0_predictor(mel, row_mask(num_frames, mel.shape[-1], mel.device))
         return valid
 
     def decode(self, mel: Tensor, source: Tensor, num_frames: Tensor | None = None) -> Tensor:
-        """Waveform [batch, samples] from mel [batch, mel_bins, frames] and source [batch, 1, samples]."""
+        """Waveform [batch, samples] from mel [batch, mel_bins, frames] and source [batch, 1,
+        samples].
+        """
         config = self.config
         frames = mel.shape[-1]
         valid = row_mask(num_frames, frames, mel.device)
@@ -212,13 +220,17 @@ class HiFT(nn.Module):
 
 
 def cycles_before(f0: Tensor) -> Tensor:
-    """Cycles of the fundamental elapsed before each frame: f0 [batch, frames] in Hz → [batch, frames] float64."""
+    """Cycles of the fundamental elapsed before each frame: f0 [batch, frames] in Hz → [batch,
+    frames] float64.
+    """
     per_frame = f0.double() * (SAMPLES_PER_MEL_FRAME / SAMPLE_RATE)
     return per_frame.cumsum(dim=1) - per_frame
 
 
 def row_mask(num_frames: Tensor | None, frames: int, device: torch.device) -> Tensor | None:
-    """[batch, 1, frames] float: 1 for the first `num_frames[row]` frames; None when all are valid."""
+    """[batch, 1, frames] float: 1 for the first `num_frames[row]` frames; None when all are
+    valid.
+    """
     if num_frames is None:
         return None
     return (torch.arange(frames, device=device)[None, None, :] < num_frames[:, None, None]).float()
@@ -230,7 +242,9 @@ def stretched(valid: Tensor | None, rate: int) -> Tensor | None:
 
 
 def columns_mask(valid: Tensor | None, rate: int) -> Tensor | None:
-    """The mask of STFT columns: one more than `rate` times the frames, because the columns are centred."""
+    """The mask of STFT columns: one more than `rate` times the frames, because the columns are
+    centred.
+    """
     if valid is None:
         return None
     return functional.pad(valid.repeat_interleave(rate, dim=-1), (1, 0), value=1.0)

@@ -1,7 +1,9 @@
-"""Embeddings of [speaker | prompt | text | start | speech] → logits of the next speech token: T3 on a GPT-2 backbone.
+"""Embeddings of [speaker | prompt | text | start | speech] → logits of the next speech token: T3
+on a GPT-2 backbone.
 
-Parameter names are those of the official Turbo and Nano checkpoints. The transformer; no loop, no sampling, no cache
-policy: attention reads and writes keys and values through a `KeyValueCache` that the caller owns.
+Parameter names are those of the official Turbo and Nano checkpoints. The transformer; no loop, no
+sampling, no cache policy: attention reads and writes keys and values through a `KeyValueCache`
+that the caller owns.
 """
 
 import math
@@ -18,7 +20,9 @@ class KeyValueCache(Protocol):
     """Where one layer's keys and values of earlier positions live."""
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep key and value [rows, heads, new, head_channels]; return all of them [rows, heads, length, …]."""
+        """Keep key and value [rows, heads, new, head_channels]; return all of them [rows, heads,
+        length, …].
+        """
 
 
 class Conv1D(nn.Module):
@@ -44,14 +48,18 @@ class Attention(nn.Module):
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each [rows, heads, time, head_channels]."""
         rows, time, _ = x.shape
-        query, key, value = self.c_attn(x).view(rows, time, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        query, key, value = (
+            self.c_attn(x).view(rows, time, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        )
         return query, key, value
 
     def forward(self, x: Tensor, bias: Tensor, layer: int, cache: KeyValueCache | None) -> Tensor:
         query, key, value = self.project(x)
         if cache is not None:
             key, value = cache.extend(layer, key, value)
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
+        mixed = functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=bias.to(query.dtype)
+        )
         return self.c_proj(mixed.transpose(1, 2).flatten(2))
 
 
@@ -87,8 +95,12 @@ class Transformer(nn.Module):
         self.h = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.ln_f = nn.LayerNorm(config.channels, eps=1e-5)
 
-    def forward(self, x: Tensor, positions: Tensor, bias: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        """x [rows, time, channels]; positions [rows or 1, time]; bias, additive, [rows or 1, 1, time, keys]."""
+    def forward(
+        self, x: Tensor, positions: Tensor, bias: Tensor, cache: KeyValueCache | None = None
+    ) -> Tensor:
+        """x [rows, time, channels]; positions [rows or 1, time]; bias, additive, [rows or 1, 1,
+        time, keys].
+        """
         x = x + self.wpe(positions)
         for layer, block in enumerate(self.h):
             x = block(x, bias, layer, cache)
@@ -104,7 +116,9 @@ class ConditionEncoder(nn.Module):
 
 
 class T3(nn.Module):
-    """The token predictor. One learned position table runs over the whole sequence, conditioning included."""
+    """The token predictor. One learned position table runs over the whole sequence, conditioning
+    included.
+    """
 
     def __init__(self, config: T3Config) -> None:
         super().__init__()
@@ -116,13 +130,17 @@ class T3(nn.Module):
         self.speech_head = nn.Linear(config.channels, config.speech_vocab)
 
     def embed_condition(self, speaker: Tensor, prompt: Tensor) -> Tensor:
-        """speaker [rows, speaker_channels], prompt [rows, prompt_tokens] → [rows, 1 + prompt_tokens, channels]."""
+        """speaker [rows, speaker_channels], prompt [rows, prompt_tokens] → [rows, 1 +
+        prompt_tokens, channels].
+        """
         return torch.cat([self.cond_enc.spkr_enc(speaker)[:, None], self.speech_emb(prompt)], dim=1)
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """Teacher-forced pass without a cache: embeddings [rows, time, channels] → hidden states of that shape.
+        """Teacher-forced pass without a cache: embeddings [rows, time, channels] → hidden states
+        of that shape.
 
-        Rows may be padded on the right to the longest: under causal attention that is neutral for what counts.
+        Rows may be padded on the right to the longest: under causal attention that is neutral for
+        what counts.
         """
         time = embeddings.shape[1]
         positions = torch.arange(time, device=embeddings.device)[None]
@@ -130,6 +148,8 @@ class T3(nn.Module):
 
 
 def causal_bias(query_positions: Tensor, key_positions: Tensor) -> Tensor:
-    """[rows, queries], [rows, keys] → additive [rows, 1, queries, keys]: a key after its query is hidden."""
+    """[rows, queries], [rows, keys] → additive [rows, 1, queries, keys]: a key after its query is
+    hidden.
+    """
     hidden = key_positions[:, None, None, :] > query_positions[:, None, :, None]
     return torch.zeros_like(hidden, dtype=torch.float32).masked_fill(hidden, -math.inf)

@@ -1,0 +1,123 @@
+"""Committed mel frames of many slots → waveform windows: one captured step, with F0 and phase
+carried between windows.
+
+A window sees context on both sides, so that joined windows are the waveform of the whole
+utterance. F0 is stored as soon as enough mel to its right is known, and never recomputed: at
+another window edge it would come out different, and the phase, its integral, would drift for good.
+Measured in EXPERIMENTS.md.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from chatterbox.config import MEL_FRAMES_PER_TOKEN, SAMPLES_PER_MEL_FRAME, ModelConfig
+from chatterbox.s3gen.noise import NoiseBuffers, source_offset
+from chatterbox.s3gen.vocoder import HiFT, cycles_before
+from chatterbox.s3gen.windows import FrameWindow
+from chatterbox.uniforms import uniforms
+
+F0_CONTEXT_FRAMES = 5
+"""Frames to each side that the F0 predictor sees: five convolutions of width 3."""
+
+
+class VocoderState(nn.Module):
+    """F0, phase and noise of each slot; written in place only."""
+
+    f0: Tensor
+    cycles: Tensor
+    phase: Tensor
+    noise_offset: Tensor
+    sine: Tensor
+
+    def __init__(self, config: ModelConfig, num_slots: int) -> None:
+        super().__init__()
+        frames = config.t3.max_speech_tokens * MEL_FRAMES_PER_TOKEN + 1  # the last one is scratch
+        self.register_buffer(
+            "f0", torch.zeros(num_slots, frames, dtype=torch.float64), persistent=False
+        )
+        self.register_buffer(
+            "cycles", torch.zeros(num_slots, frames, dtype=torch.float64), persistent=False
+        )
+        self.register_buffer(
+            "phase", torch.zeros(num_slots, config.vocoder.sines, 1), persistent=False
+        )
+        self.register_buffer(
+            "noise_offset", torch.zeros(num_slots, dtype=torch.int64), persistent=False
+        )
+        self.register_buffer("sine", torch.arange(config.vocoder.sines), persistent=False)
+
+    def begin(self, slot: int, *, seed: int) -> None:
+        """A new segment in `slot`: each overtone starts at a phase that the seed gives, the
+        fundamental at 0.
+        """
+        self.cycles[slot, 0].zero_()
+        self.noise_offset[slot].fill_(source_offset(seed))
+        uniform = uniforms(torch.full_like(self.sine, seed), self.sine)
+        offsets = (2 * uniform - 1) * math.pi * (self.sine > 0)
+        self.phase[slot].copy_(offsets[:, None])
+
+
+class VocoderStep(nn.Module):
+    """HiFT over planned windows."""
+
+    def __init__(
+        self, vocoder: HiFT, noise: NoiseBuffers, config: ModelConfig, num_slots: int
+    ) -> None:
+        super().__init__()
+        self.vocoder = vocoder
+        self.noise = noise
+        self.state = VocoderState(config, num_slots)
+
+    @staticmethod
+    def plan_row(
+        slot: int, window: FrameWindow, *, known_f0: int, finished: bool
+    ) -> tuple[int, ...]:
+        """The integers that describe one window; `known_f0` frames of F0 are stored already."""
+        end = window.first + window.frames
+        return (
+            slot,
+            window.first,
+            window.frames,
+            known_f0,
+            VocoderStep.f0_known_after(end, finished=finished),
+        )
+
+    @staticmethod
+    def f0_known_after(end: int, *, finished: bool) -> int:
+        """Frames whose F0 is settled once mel is known up to frame `end`."""
+        return end if finished else max(0, end - F0_CONTEXT_FRAMES)
+
+    def forward(self, plan: Tensor, mel: Tensor, capacity: int) -> Tensor:
+        """Samples [rows, 480 * capacity] of the windows of `plan` [rows, 5]; what lies beyond a
+        window is undefined.
+
+        mel [slots, frames, mel_bins] is the committed mel of every slot; `capacity` frames hold
+        every window.
+        """
+        state = self.state
+        slot, first, frames, known, settled = plan.unbind(dim=1)
+        index = torch.arange(capacity, device=plan.device)[None, :]
+        scratch = mel.shape[1] - 1
+        absolute = (first[:, None] + index).clamp_max(scratch)
+        row = slot[:, None]
+        window = mel[row, absolute].transpose(1, 2)
+        predicted = self.vocoder.predict_f0(window, frames).double()
+        f0 = torch.where(absolute < known[:, None], state.f0[row, absolute], predicted)
+        start = state.cycles[slot, first]
+        cycles = start[:, None] + cycles_before(f0)
+        kept = torch.where(absolute < settled[:, None], absolute, scratch)
+        state.f0.index_put_((row, kept), f0)
+        state.cycles.index_put_((row, kept), cycles.frac())
+        source = self.vocoder.m_source(
+            f0, start, state.phase[slot], self._noise(slot, first, capacity)
+        )
+        return self.vocoder.decode(window, source, frames)
+
+    def _noise(self, slot: Tensor, first: Tensor, capacity: int) -> Tensor:
+        samples = capacity * SAMPLES_PER_MEL_FRAME
+        start = first * SAMPLES_PER_MEL_FRAME + self.state.noise_offset[slot]
+        position = start[:, None] + torch.arange(samples, device=slot.device)[None, :]
+        buffer = self.noise.source
+        return buffer[:, position % buffer.shape[1]].transpose(0, 1)

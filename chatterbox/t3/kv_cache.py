@@ -1,0 +1,71 @@
+"""Keys and values of every slot, allocated once; captured steps hold these addresses.
+
+Layout [layers, slots, positions + 1, heads, head_channels]: the last position is scratch, where
+rows that do not step write, so that a paused slot stays bit for bit untouched.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from chatterbox.config import T3Config
+
+
+class StaticCache(nn.Module):
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, config: T3Config, num_slots: int) -> None:
+        super().__init__()
+        shape = (
+            config.layers,
+            num_slots,
+            config.max_sequence + 1,
+            config.heads,
+            config.channels // config.heads,
+        )
+        self.scratch = config.max_sequence
+        self.register_buffer("keys", torch.zeros(shape), persistent=False)
+        self.register_buffer("values", torch.zeros(shape), persistent=False)
+
+    def prefill(self, slot: Tensor) -> "PrefillRows":
+        """For a call that fills slot [1] from position 0 on."""
+        return PrefillRows(self, slot)
+
+    def decode(self, positions: Tensor, length: int) -> "DecodeRows":
+        """For a call that adds one position, `positions` [rows], to the first rows; it reads the
+        first `length`.
+        """
+        return DecodeRows(self, positions, length)
+
+
+class PrefillRows:
+    """Writes a whole prefix and attends within it: nothing earlier exists."""
+
+    def __init__(self, cache: StaticCache, slot: Tensor) -> None:
+        self._cache = cache
+        self._slot = slot
+
+    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        time = key.shape[2]
+        self._cache.keys[layer, :, :time].index_copy_(0, self._slot, key.transpose(1, 2))
+        self._cache.values[layer, :, :time].index_copy_(0, self._slot, value.transpose(1, 2))
+        return key, value
+
+
+class DecodeRows:
+    """Writes one position a row and attends to everything before it."""
+
+    def __init__(self, cache: StaticCache, positions: Tensor, length: int) -> None:
+        self._cache = cache
+        self._positions = positions
+        self._length = length
+        self._rows = torch.arange(positions.shape[0], device=positions.device)
+
+    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        return self._extend(self._cache.keys[layer], key), self._extend(
+            self._cache.values[layer], value
+        )
+
+    def _extend(self, kept: Tensor, new: Tensor) -> Tensor:
+        kept.index_put_((self._rows, self._positions), new[:, :, 0])
+        return kept[: self._rows.shape[0], : self._length].transpose(1, 2)

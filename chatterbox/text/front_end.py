@@ -1,0 +1,53 @@
+"""What the engine asks of a front end: the text of a segment → text tokens of one checkpoint."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from chatterbox.config import ConfigError, TextConfig
+
+
+@dataclass(frozen=True, slots=True)
+class TextWarning:
+    """Something in the text is not spoken as written; `code` is for programs, `message` for
+    people.
+    """
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Text tokens of one segment, without what frames a sequence."""
+
+    tokens: Sequence[int]
+    warnings: Sequence[TextWarning]
+
+
+class FrontEnd(Protocol):
+    """Text → tokens. Slow parts are loaded at the first call, which warm-up makes."""
+
+    @property
+    def separator(self) -> int | None:
+        """The token between words, where a sequence that is too long may be cut."""
+
+    @property
+    def frame_tokens(self) -> int:
+        """How many tokens `framed` adds."""
+
+    def encode(self, text: str) -> Encoded: ...
+
+    def framed(self, tokens: Sequence[int]) -> list[int]:
+        """One sequence for the model: with the begin and end tokens that the checkpoint was
+        trained with.
+        """
+
+
+def load_front_end(config: TextConfig) -> FrontEnd:
+    """The front end that `config.json` names."""
+    if config.front_end == "phonemes":
+        from chatterbox.text.phonemes import PhonemeFrontEnd
+
+        return PhonemeFrontEnd(config.symbols)
+    raise ConfigError(f"unknown text.front_end {config.front_end!r}; known: phonemes")

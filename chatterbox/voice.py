@@ -1,0 +1,85 @@
+"""A voice file → the conditioning of one speaker, computed once from reference audio.
+
+The file is safetensors with the names of the official `conds.pt`: `t3.…` condition the tokens,
+`gen.…` the sound.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from chatterbox.config import MEL_FRAMES_PER_TOKEN, SPEECH_CODES, ModelConfig
+
+
+class VoiceError(ValueError):
+    """A voice file cannot be used with this model; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voice:
+    """Conditioning tensors of one speaker."""
+
+    t3_speaker: Tensor
+    """[1, t3.speaker_channels]"""
+    t3_prompt: Tensor
+    """[1, ≤ t3.prompt_tokens] int64 speech tokens."""
+    prompt_tokens: Tensor
+    """[1, prompt] int64 speech tokens of the flow's prompt."""
+    prompt_mel: Tensor
+    """[1, 2 * prompt, mel_bins]: the mel of the same sound."""
+    speaker: Tensor
+    """[1, flow.speaker_channels]"""
+
+
+def load_voices(folder: Path, config: ModelConfig) -> dict[str, Voice]:
+    """Every `*.safetensors` of `folder`, by its name without the ending."""
+    paths = sorted(folder.glob("*.safetensors"))
+    if not paths:
+        raise VoiceError(f"{folder}: no voice (*.safetensors) there")
+    return {path.stem: load_voice(path, config) for path in paths}
+
+
+def load_voice(path: Path, config: ModelConfig) -> Voice:
+    """Read one voice and check it against the sizes of the model."""
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise VoiceError(f"{path}: not a whole safetensors file ({error})") from None
+    names = (
+        "t3.speaker_emb",
+        "t3.cond_prompt_speech_tokens",
+        "gen.prompt_token",
+        "gen.prompt_feat",
+        "gen.embedding",
+    )
+    missing = [name for name in names if name not in tensors]
+    if missing:
+        raise VoiceError(f"{path}: no {missing[0]}; a voice holds {', '.join(names)}")
+    speaker, t3_prompt, prompt, mel, embedding = (tensors[name] for name in names)
+    if (
+        prompt.shape[1] > config.flow.max_prompt_tokens
+        or t3_prompt.shape[1] > config.t3.prompt_tokens
+    ):
+        raise VoiceError(
+            f"{path}: the prompt is longer than the model's {config.flow.max_prompt_tokens} tokens"
+        )
+    if mel.shape[1] != MEL_FRAMES_PER_TOKEN * prompt.shape[1]:
+        raise VoiceError(
+            f"{path}: {mel.shape[1]} mel frames for {prompt.shape[1]} tokens, not two each"
+        )
+    if (
+        max(prompt.amax(), t3_prompt.amax()) >= SPEECH_CODES
+        or min(prompt.amin(), t3_prompt.amin()) < 0
+    ):
+        raise VoiceError(f"{path}: a speech token outside 0 … {SPEECH_CODES - 1}")
+    return Voice(
+        t3_speaker=speaker.float(),
+        t3_prompt=t3_prompt.to(torch.int64),
+        prompt_tokens=prompt.to(torch.int64),
+        prompt_mel=mel.float().contiguous(),
+        speaker=embedding.float(),
+    )
