@@ -1,0 +1,82 @@
+"""The text of a segment → phonemes of General American English → text tokens of the bundled voice.
+
+The dictionary and the rules for reading are hibari's G2P, loaded when first needed (0.3 s).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final, cast
+
+from chatterbox.text.front_end import Encoded, TextWarning
+from chatterbox.text.normalise import normalise
+
+_STOPS: Final = ".!?;:,—"
+_SILENT: Final = str.maketrans("", "", '"“”()')
+"""Marks that the dictionary passes through and nobody hears."""
+
+
+class FrontEndMissing(RuntimeError):
+    """The package that reads English is not installed."""
+
+
+class PhonemeFrontEnd:
+    """Reads English text. `symbols[i]` is the phoneme character of text token i.
+
+    Entries of any other length than one, such as "<stop>", are no phonemes.
+    """
+
+    frame_tokens: Final = 0
+
+    def __init__(self, symbols: Sequence[str]) -> None:
+        self._token_of = {char: token for token, char in enumerate(symbols) if len(char) == 1}
+        self._g2p: Callable[..., str] | None = None
+
+    @property
+    def separator(self) -> int | None:
+        """The token between words."""
+        return self._token_of.get(" ")
+
+    def encode(self, text: str) -> Encoded:
+        """Text tokens of a segment, and what of it will not be heard; none if that is all of it."""
+        normalised = normalise(text)
+        phonemes = self._phonemes(normalised.text)
+        warnings = [TextWarning(skipped.code, skipped.message) for skipped in normalised.skipped]
+        unknown = "".join(sorted(set(phonemes) - self._token_of.keys()))
+        if unknown:
+            message = f"the voice has no sound for the phonemes {unknown!r}"
+            warnings.append(TextWarning("skipped_phonemes", message))
+        return Encoded(self.tokens(phonemes), warnings)
+
+    def framed(self, tokens: Sequence[int]) -> list[int]:
+        """The sequence as it is: the bundled voice was trained without begin and end tokens."""
+        return list(tokens)
+
+    def __call__(self, text: str) -> str:
+        """The phonemes of a text, with its punctuation; empty if there is nothing to say."""
+        return self._phonemes(normalise(text).text)
+
+    def tokens(self, phonemes: str) -> list[int]:
+        """Text tokens; a phoneme without one is left out."""
+        return [self._token_of[char] for char in phonemes if char in self._token_of]
+
+    def _phonemes(self, spoken: str) -> str:
+        body = spoken.rstrip(_STOPS + " ")
+        if not body:
+            return ""
+        # A final "B." would be taken for an initial and lose its full stop.
+        stops = spoken[len(body) :].strip() or "."
+        g2p = self._g2p or self._load()
+        # hibari's own normaliser stays off: it reads "I said no." as "I said number."
+        phonemes = g2p(body, normalize_text=False).translate(_SILENT)
+        phonemes = " ".join(phonemes.split())
+        return phonemes + stops if phonemes else ""
+
+    def _load(self) -> Callable[..., str]:
+        try:
+            from hibari.g2p import G2P
+        except ImportError as error:
+            raise FrontEndMissing(
+                "the bundled voice reads English with the package hibari-tts, which is not"
+                " installed: pip install hibari-tts"
+            ) from error
+        self._g2p = cast("Callable[..., str]", G2P())
+        return self._g2p
