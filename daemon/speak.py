@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import wave
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
 
 from daemon.client import ClientContext, ConnectionLost, DaemonError, SpeechClient
+from daemon.config import ENGINES
 from daemon.listening import AUDIBLE_DBFS, AUDIBLE_WINDOW_MS, Audio, BrokenStream, Timings
 from daemon.player import Player
 from daemon.protocol import Failed, Warned
@@ -64,12 +65,14 @@ class Wish:
     voice: str | None
     seed: int | None
     play: str
+    daemon_arguments: tuple[str, ...]
 
 
 def parse_arguments(arguments: list[str] | None = None) -> Wish:
     parser = argparse.ArgumentParser(
         prog="python -m daemon.speak",
-        description="Speak a text into a WAV file through a daemon.",
+        description="Speak a text into a WAV file through a daemon. Without --url, one is started"
+        " for the while; it takes the options that are not listed here (python -m daemon --help).",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -79,7 +82,7 @@ def parse_arguments(arguments: list[str] | None = None) -> Wish:
     )
     parser.add_argument("--url", help="speak through this running daemon, such as ws://host:8765")
     parser.add_argument(
-        "--engine", default="chatterbox", help="engine of the daemon started here, without --url"
+        "--engine", choices=ENGINES, default=ENGINES[0], help="of the daemon started here"
     )
     parser.add_argument("--format", default="opus", help="opus or pcm_s16le (default: opus)")
     parser.add_argument("--voice", help="default: the daemon's")
@@ -90,7 +93,10 @@ def parse_arguments(arguments: list[str] | None = None) -> Wish:
         default="auto",
         help="play while the audio arrives; auto: if standard output is a terminal",
     )
-    return Wish(**vars(parser.parse_args(arguments)))
+    known, others = parser.parse_known_args(arguments)
+    if others and known.url is not None:
+        parser.error(f"with --url, no daemon is started that could take {' '.join(others)}")
+    return Wish(**vars(known), daemon_arguments=tuple(others))
 
 
 def pieces_of(text: str) -> Iterator[str]:
@@ -128,7 +134,7 @@ async def _daemon_url(wish: Wish, progress: Progress) -> AsyncIterator[str]:
     started_at = time.monotonic()
     progress.milestone("starting a daemon and loading the voice ...")
     async with own_daemon(
-        ["--engine", wish.engine],
+        ["--engine", wish.engine, *wish.daemon_arguments],
         on_wait=lambda waited_s: progress.passing(f"loading ... {waited_s:.0f} s"),
     ) as daemon:
         progress.milestone(f"ready after {time.monotonic() - started_at:.1f} s")
@@ -198,6 +204,8 @@ class Listening:
 
 
 async def _hear(wish: Wish, client: SpeechClient, progress: Progress) -> Timings:
+    _check_choice("voice", wish.voice, client.begin.voices)
+    _check_choice("format", wish.format, client.begin.formats)
     context = await client.open(
         voice=wish.voice,
         format=wish.format,
@@ -227,6 +235,11 @@ async def _hear(wish: Wish, client: SpeechClient, progress: Progress) -> Timings
         if player is not None:
             await player.stop()
     return context.timings
+
+
+def _check_choice(name: str, wanted: str | None, offered: Sequence[str]) -> None:
+    if wanted is not None and wanted not in offered:
+        raise CannotSpeak(f"there is no {name} {wanted!r} here; there is {', '.join(offered)}")
 
 
 def check_writable(path: Path) -> None:
@@ -284,10 +297,10 @@ async def _speak_until_a_signal(wish: Wish) -> int:
     try:
         timings = await work
     except CannotSpeak as error:
-        sys.stderr.write(f"\nspeak: {error}\n")
+        Progress().milestone(f"speak: {error}")
         return 1
     except asyncio.CancelledError:
-        sys.stderr.write("\nspeak: interrupted\n")
+        Progress().milestone("speak: interrupted")
         return 128 + caught[0]
     sys.stdout.write(report(timings) + "\n")
     return 0
