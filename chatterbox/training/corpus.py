@@ -18,9 +18,27 @@ MAX_CHARS = 290
 _CLEAN = re.compile(r"[A-Za-z][A-Za-z0-9 ,.;:!?'$%\-]*")
 _ENDS = (".", "!", "?")
 _PAST = {
-    **{"find": "found", "keep": "kept", "send": "sent", "forget": "forgotten", "read": "read", "sell": "sold"},
-    **{"buy": "bought", "bring": "brought", "choose": "chosen", "write down": "written down", "pay for": "paid for"},
-    **{"think about": "thought about", "cancel": "canceled", "look at": "looked at", "talk about": "talked about"},
+    **{
+        "find": "found",
+        "keep": "kept",
+        "send": "sent",
+        "forget": "forgotten",
+        "read": "read",
+        "sell": "sold",
+    },
+    **{
+        "buy": "bought",
+        "bring": "brought",
+        "choose": "chosen",
+        "write down": "written down",
+        "pay for": "paid for",
+    },
+    **{
+        "think about": "thought about",
+        "cancel": "canceled",
+        "look at": "looked at",
+        "talk about": "talked about",
+    },
     **{"wait for": "waited for", "listen to": "listened to", "turn off": "turned off"},
 }
 
@@ -117,7 +135,12 @@ def _field(name: str, rng: random.Random) -> str:
     """One random filling of a pattern's `{name}`."""
     lists = {
         **{"first": phrases.FIRST_NAMES, "last": phrases.LAST_NAMES, "place": phrases.PLACES},
-        **{"month": phrases.MONTHS, "day": phrases.DAYS, "thing": phrases.THINGS, "adj": phrases.ADJECTIVES},
+        **{
+            "month": phrases.MONTHS,
+            "day": phrases.DAYS,
+            "thing": phrases.THINGS,
+            "adj": phrases.ADJECTIVES,
+        },
         **{"verb": phrases.VERBS, "activity": phrases.ACTIVITIES, "noun": phrases.NOUNS},
         **{"topic": phrases.TOPICS, "acronym": phrases.ACRONYMS, "opener": phrases.OPENERS},
     }
@@ -140,7 +163,9 @@ def _field(name: str, rng: random.Random) -> str:
         "temp": lambda: str(rng.randint(-10, 40)),
         "time": lambda: _time(rng),
         "ordinal": lambda: _ordinal(rng),
-        "phone": lambda: f"{rng.randint(200, 999)}-{rng.randint(200, 999)}-{rng.randint(1000, 9999)}",
+        "phone": lambda: (
+            f"{rng.randint(200, 999)}-{rng.randint(200, 999)}-{rng.randint(1000, 9999)}"
+        ),
     }
     return numeric[name]()
 
@@ -153,7 +178,12 @@ def pattern_sentence(rng: random.Random) -> str:
 
 def _lower_start(sentence: str) -> str:
     first = sentence.split(" ", 1)[0].rstrip(",.!?")
-    keeps = first == "I" or first.startswith("I'") or first in phrases.FIRST_NAMES or first in phrases.PLACES
+    keeps = (
+        first == "I"
+        or first.startswith("I'")
+        or first in phrases.FIRST_NAMES
+        or first in phrases.PLACES
+    )
     return sentence if keeps else sentence[0].lower() + sentence[1:]
 
 
@@ -212,7 +242,10 @@ def training_texts(wordnet: Path, *, num_texts: int, seed: int) -> list[str]:
         elif kind < 0.72:
             add(fragment(take(0) if rng.random() < 0.5 else pattern_sentence(rng), rng))
         else:
-            parts = [pattern_sentence(rng) if rng.random() < 0.3 else take(0) for _ in range(rng.choice((2, 2, 3, 3, 4, 5)))]
+            parts = [
+                pattern_sentence(rng) if rng.random() < 0.3 else take(0)
+                for _ in range(rng.choice((2, 2, 3, 3, 4, 5)))
+            ]
             text = joined(parts, rng)
             if len(text) <= MAX_CHARS:
                 add(text)

@@ -23,7 +23,9 @@ def _hz_to_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
     start = _LOG_START_HZ / _LINEAR_HZ
-    return np.where(mel < start, mel * _LINEAR_HZ, _LOG_START_HZ * np.exp(_LOG_STEP * (mel - start)))
+    return np.where(
+        mel < start, mel * _LINEAR_HZ, _LOG_START_HZ * np.exp(_LOG_STEP * (mel - start))
+    )
 
 
 @cache

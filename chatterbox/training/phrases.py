@@ -61,7 +61,9 @@ TOPICS = (
     "the human brain|black holes|the internet|public transport|modern art|vitamins|renewable power|the printing press|"
     "evolution|democracy|inflation|artificial intelligence|the periodic table|whales|earthquakes|coffee|chocolate"
 ).split("|")
-ACRONYMS = "FBI|NASA|USB|API|CPU|GPS|DNA|TV|PDF|UK|US|CEO|ATM|BBC|PC|URL|FAQ|VIP|HTML|SQL".split("|")
+ACRONYMS = "FBI|NASA|USB|API|CPU|GPS|DNA|TV|PDF|UK|US|CEO|ATM|BBC|PC|URL|FAQ|VIP|HTML|SQL".split(
+    "|"
+)
 OPENERS = (
     "Well,|Actually,|Of course,|However,|For example,|In other words,|Honestly,|By the way,|Unfortunately,|"
     "First of all,|On the other hand,|As a result,|In general,|After that,|Sure,|Okay,|Right,|Yes,|No,|Hmm,|Oh,|"

@@ -21,6 +21,8 @@ class Progress:
         self._shown = now
         left = now / max(done, 1e-9) * max(self._total - done, 0)
         listed = " ".join(f"{name} {value:.4g}" for name, value in values.items())
-        line = f"{self._stage} {done:.0f}/{self._total:.0f} {now:.0f}s, {left:.0f}s left: {listed}\n"
+        line = (
+            f"{self._stage} {done:.0f}/{self._total:.0f} {now:.0f}s, {left:.0f}s left: {listed}\n"
+        )
         sys.stderr.write(line)
         sys.stderr.flush()

@@ -4,10 +4,10 @@ Each clip starts about 20 ms before its first sound, ends about 80 ms after its 
 """
 
 import json
-import multiprocessing
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,9 @@ class Teacher:
         from hibari.voices import voice_path
 
         model = onnx.load(voice_path("heart"))
-        durations = onnx.helper.make_tensor_value_info(DURATION_TENSOR, onnx.TensorProto.FLOAT, None)
+        durations = onnx.helper.make_tensor_value_info(
+            DURATION_TENSOR, onnx.TensorProto.FLOAT, None
+        )
         model.graph.output.append(durations)
         with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
             onnx.save(model, file.name)
@@ -115,7 +117,9 @@ def save_shard(path: Path, clips: list[Clip]) -> None:
     for name, parts in columns.items():
         np.save(building / f"{name}.npy", np.concatenate(parts))
         np.save(building / f"{name}_offsets.npy", np.cumsum([0, *(len(part) for part in parts)]))
-    (building / "texts.json").write_text(json.dumps([clip.text for clip in clips]), encoding="utf-8")
+    (building / "texts.json").write_text(
+        json.dumps([clip.text for clip in clips]), encoding="utf-8"
+    )
     building.rename(path)
 
 
@@ -136,25 +140,33 @@ def _make_shard(job: tuple[Path, int, list[str]]) -> float:
     return sum(len(clip.wave) for clip in clips) / SAMPLE_RATE
 
 
-def _jobs(texts: list[str], folder: Path) -> Iterator[tuple[Path, int, list[str]]]:
-    for number, first in enumerate(range(0, len(texts), CLIPS_PER_SHARD)):
+def _jobs(texts: list[str], folder: Path, size: int) -> Iterator[tuple[Path, int, list[str]]]:
+    for number, first in enumerate(range(0, len(texts), size)):
         path = folder / f"shard-{number:04d}"
         if not path.exists():
-            yield path, first, texts[first : first + CLIPS_PER_SHARD]
+            yield path, first, texts[first : first + size]
 
 
-def make_data(texts: list[str], folder: Path, *, workers: int, minutes: float) -> float:
+def make_data(
+    texts: list[str],
+    folder: Path,
+    *,
+    workers: int,
+    minutes: float,
+    clips_per_shard: int = CLIPS_PER_SHARD,
+) -> float:
     """Speak the texts into shards until they or the minutes run out; finished shards are kept. Hours made now."""
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = list(_jobs(texts, folder))
+    jobs = list(_jobs(texts, folder, clips_per_shard))
     deadline = time.monotonic() + minutes * 60
     seconds = 0.0
     progress = Progress("data", total=len(jobs))
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        done: Iterable[float] = pool.imap_unordered(_make_shard, jobs)
-        for count, made in enumerate(done, start=1):
-            seconds += made
+    with ProcessPoolExecutor(workers) as pool:
+        futures = [pool.submit(_make_shard, job) for job in jobs]
+        for count, future in enumerate(as_completed(futures), start=1):
+            seconds += future.result()
             progress.show(count, {"hours": seconds / 3600})
             if time.monotonic() > deadline:
+                pool.shutdown(wait=False, cancel_futures=True)
                 break
     return seconds / 3600

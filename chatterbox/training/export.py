@@ -1,0 +1,59 @@
+"""Trained stages in, the checkpoint folder out: half-precision safetensors, the voice, config.json with its symbols."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from chatterbox.config import T3Config
+from chatterbox.s3gen.flow import Flow
+from chatterbox.s3gen.vocoder import HiFT
+from chatterbox.t3.model import T3
+from chatterbox.training.symbols import symbol_table
+from chatterbox.training.voice import VoicePrompt
+
+VOICE_NAME = "heart"
+
+
+def _half(module: nn.Module, prefix: str) -> dict[str, Tensor]:
+    tensors = {
+        f"{prefix}{name}": tensor.detach().cpu() for name, tensor in module.state_dict().items()
+    }
+    halves = {name: tensor.to(torch.float16).contiguous() for name, tensor in tensors.items()}
+    broken = [name for name, tensor in halves.items() if not tensor.isfinite().all()]
+    assert not broken, f"not finite in half precision: {broken}"
+    return halves
+
+
+def write_checkpoint(folder: Path, *, t3: T3, flow: Flow, vocoder: HiFT) -> None:
+    """`t3.safetensors` and `s3gen.safetensors` under the official names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(_half(t3, ""), folder / "t3.safetensors")
+    save_file({**_half(flow, "flow."), **_half(vocoder, "mel2wav.")}, folder / "s3gen.safetensors")
+
+
+def write_voice(
+    folder: Path, prompt: VoicePrompt, prompt_tokens: Tensor, speaker: Tensor, config: T3Config
+) -> None:
+    """The one voice, under the names of the official `conds.pt`."""
+    path = folder / "voices" / f"{VOICE_NAME}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        "t3.speaker_emb": speaker[None],
+        "t3.cond_prompt_speech_tokens": prompt_tokens[None, : config.prompt_tokens].to(torch.int32),
+        "gen.prompt_token": prompt_tokens[None].to(torch.int32),
+        "gen.prompt_feat": prompt.mel.T[None],
+        "gen.embedding": prompt.speaker[None],
+    }
+    save_file({name: tensor.clone().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def write_config(source: Path, folder: Path) -> None:
+    """The sizes that were trained, with the text tokens' symbols filled in."""
+    raw = json.loads(source.read_text(encoding="utf-8"))
+    raw["text"]["symbols"] = list(symbol_table())
+    raw["default_voice"] = VOICE_NAME
+    target = folder / "config.json"
+    target.write_text(json.dumps(raw, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
