@@ -166,9 +166,8 @@ class ChatterboxEngine:
             raise UnspeakableText(
                 f"nothing in {segment.text!r} can be spoken by model {self.config.name}"
             )
-        longest = self.config.t3.max_text_tokens - self._front_end.frame_tokens
-        pieces = split_tokens(encoded.tokens, longest, self._front_end.separator)
-        parts = deque(self._front_end.framed(piece) for piece in pieces)
+        longest, separator = self.config.t3.max_text_tokens, self._front_end.separator
+        parts = deque(split_tokens(encoded.tokens, longest, separator))
         self._slots[slot] = Progress(segment, parts, self._begin(slot, segment, parts.popleft()))
         return [
             SegmentWarning(segment_id=segment.id, code=warning.code, message=warning.message)

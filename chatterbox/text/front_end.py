@@ -30,18 +30,9 @@ class FrontEnd(Protocol):
 
     @property
     def separator(self) -> int | None:
-        """The token between words, where a sequence that is too long may be cut."""
-
-    @property
-    def frame_tokens(self) -> int:
-        """How many tokens `framed` adds."""
+        """The token between words, where a sequence that is too long may be cut; None for nowhere."""
 
     def encode(self, text: str) -> Encoded: ...
-
-    def framed(self, tokens: Sequence[int]) -> list[int]:
-        """One sequence for the model: with the begin and end tokens that the checkpoint was
-        trained with.
-        """
 
 
 def load_front_end(config: TextConfig) -> FrontEnd:

@@ -24,8 +24,6 @@ class PhonemeFrontEnd:
     Entries of any other length than one, such as "<stop>", are no phonemes.
     """
 
-    frame_tokens: Final = 0
-
     def __init__(self, symbols: Sequence[str]) -> None:
         self._token_of = {char: token for token, char in enumerate(symbols) if len(char) == 1}
         self._g2p: Callable[..., str] | None = None
@@ -45,10 +43,6 @@ class PhonemeFrontEnd:
             message = f"the voice has no sound for the phonemes {unknown!r}"
             warnings.append(TextWarning("skipped_phonemes", message))
         return Encoded(self.tokens(phonemes), warnings)
-
-    def framed(self, tokens: Sequence[int]) -> list[int]:
-        """The sequence as it is: the bundled voice was trained without begin and end tokens."""
-        return list(tokens)
 
     def __call__(self, text: str) -> str:
         """The phonemes of a text, with its punctuation; empty if there is nothing to say."""

@@ -2,7 +2,6 @@
 milliseconds.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -80,14 +79,10 @@ CONFIG = ModelConfig(
 class Letters:
     """A front end for tests: one token a character."""
 
-    separator = ord(" ")
-    frame_tokens = 0
+    separator: int | None = ord(" ")
 
     def encode(self, text: str) -> Encoded:
         return Encoded([ord(char) for char in text if ord(char) < 128], ())
-
-    def framed(self, tokens: Sequence[int]) -> list[int]:
-        return list(tokens)
 
 
 def random_modules(config: ModelConfig = CONFIG, seed: int = 1) -> tuple[T3, Flow, HiFT]:
