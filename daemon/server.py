@@ -59,6 +59,10 @@ class Daemon:
         self.port: int | None = None
         """The port that it listens on; None before and after."""
 
+    @property
+    def num_sessions(self) -> int:
+        return len(self._sessions)
+
     # --- life -------------------------------------------------------------------------------------
 
     async def run(self, *, on_listening: Callable[[], None] | None = None) -> int:
@@ -133,29 +137,27 @@ class Daemon:
         # 2. Running contexts finish, and each session closes with its last one, within the grace.
         for session in list(self._sessions):
             session.drain()
-        grace_s = 0.0 if self._broken else self._config.grace_s
-        await self._wait_for_sessions(grace_s)
+        await self._wait_for_sessions(self._config.grace_s, or_forced=True)
         # 3. Whoever is left is closed in mid-speech, or dropped if it does not read.
         for session in list(self._sessions):
             session.break_off(GoingAway("the daemon shuts down"))
+        await self._wait_for_sessions(3 * _CLOSE_S)
         # 4. The port is closed, and with the last connection so is the server.
         server.close()
         await server.wait_closed()
         # 5. Nobody posts any more: `_stop_threads` ends the engine and the encoders.
 
-    async def _wait_for_sessions(self, longest_s: float) -> None:
-        """Until they are gone, or it was told to stop a second time."""
-        waits = {
-            asyncio.ensure_future(self._no_sessions.wait()),
-            asyncio.ensure_future(self._force.wait()),
-        }
+    async def _wait_for_sessions(self, longest_s: float, *, or_forced: bool = False) -> None:
+        waits = [asyncio.ensure_future(self._no_sessions.wait())]
+        if or_forced:
+            waits.append(asyncio.ensure_future(self._force.wait()))
         done, pending = await asyncio.wait(
             waits, timeout=longest_s, return_when=asyncio.FIRST_COMPLETED
         )
         for wait in pending:
             wait.cancel()
         if not done:
-            _log.warning("%d sessions outlast the grace period", len(self._sessions))
+            _log.warning("%d sessions are still open after %g s", len(self._sessions), longest_s)
 
     async def _stop_threads(self) -> None:
         self._executor.shutdown(cancel_futures=True)

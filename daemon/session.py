@@ -112,6 +112,7 @@ class Session:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing: asyncio.Future[None] = self._loop.create_future()
         self._is_draining = False
+        self._is_breaking_off = False
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -127,7 +128,8 @@ class Session:
             _log.debug("%s: the client is gone", self._connection.id)
         except SessionClosed as error:
             close_code, reason = error.close_code, str(error)
-            _log.warning("%s: closing with %d: %s", self._connection.id, close_code, reason)
+            level = logging.INFO if isinstance(error, GoingAway) else logging.WARNING
+            _log.log(level, "%s: closing with %d: %s", self._connection.id, close_code, reason)
         finally:
             await self._tear_down()
         await self._close(close_code, reason)
@@ -139,6 +141,9 @@ class Session:
 
     def break_off(self, error: SessionClosed) -> None:
         """Close at once. What the engine owed to live contexts is lost: each is told so first."""
+        if self._is_breaking_off:
+            return
+        self._is_breaking_off = True
         if isinstance(error, EngineBroken):
             for context in list(self._contexts.values()):
                 self._lose(context, EngineFailed("the speech engine broke", context=context.name))
@@ -406,5 +411,5 @@ class Session:
             self._loop.call_soon(self._close_if_drained)
 
     def _close_if_drained(self) -> None:
-        if not self._contexts and not self._closing.done():
+        if not self._contexts:
             self.break_off(GoingAway("the daemon shuts down"))

@@ -50,14 +50,14 @@ class IllegalTransition(Exception):
 class UtteranceState(Enum):
     OPEN = auto()  # text may still arrive
     DRAINING = auto()  # text is complete, audio is still being made
-    DONE = auto()
+    DONE = auto()  # all audio was given out; it may still be on its way to the listener
     CANCELLED = auto()
 
 
 _NEXT: Mapping[UtteranceState, frozenset[UtteranceState]] = {
     UtteranceState.OPEN: frozenset({UtteranceState.DRAINING, UtteranceState.CANCELLED}),
     UtteranceState.DRAINING: frozenset({UtteranceState.DONE, UtteranceState.CANCELLED}),
-    UtteranceState.DONE: frozenset(),
+    UtteranceState.DONE: frozenset({UtteranceState.CANCELLED}),
     UtteranceState.CANCELLED: frozenset(),
 }
 
@@ -159,6 +159,7 @@ class Utterance:
         self._part_of_segment: dict[SegmentId, _Part] = {}
         self._head = 0  # the part whose audio may leave now
         self._num_samples = 0
+        self._is_complete = False
         self._flushes: list[tuple[int, int]] = []  # (parts before it, its character position)
         self._num_flushes_reached = 0
 
@@ -317,6 +318,7 @@ class Utterance:
             part.is_ended for part in self._parts[self._head :]
         ):
             self._move_to(UtteranceState.DONE)
+            self._is_complete = True
             num_segments = sum(part.start_sample is not None for part in self._parts)
             outputs.append(
                 UtteranceEnded(
@@ -331,7 +333,7 @@ class Utterance:
 
     def num_chars_spoken(self, played_samples: float) -> int:
         """How much of the text is in the first `played_samples` samples, in whole words."""
-        if self.state is UtteranceState.DONE and played_samples >= self._num_samples:
+        if self._is_complete and played_samples >= self._num_samples:
             return self._num_chars
         begun = [part for part in self._parts if part.start_sample is not None]
         heard = [part for part in begun if (part.start_sample or 0) < played_samples]
@@ -357,14 +359,14 @@ class Utterance:
 
 
 def _whole_words(text: str, num_chars: int) -> int:
-    """The largest cut up to `num_chars` that divides no word; every place fits in a script without
-    spaces, such as Chinese."""
+    """The largest cut up to `num_chars` that ends a word; in a script without spaces, such as
+    Chinese, every place does."""
     if num_chars >= len(text):
         return len(text)
     cut = num_chars
     while cut > 0 and _is_inside_word(text[cut - 1], text[cut]):
         cut -= 1
-    return cut
+    return len(text[:cut].rstrip())
 
 
 def _is_inside_word(before: str, after: str) -> bool:

@@ -1,0 +1,79 @@
+"""Doubles that several tests share: a clock that is set by hand, engines that record or break."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from chatterbox.api import EngineEvent, Segment, SlotIndex
+from chatterbox.sine import SineEngine
+
+
+@dataclass(slots=True)
+class FakeClock:
+    now_s: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def pass_s(self, duration_s: float) -> None:
+        self.now_s += duration_s
+
+
+@dataclass(slots=True)
+class EngineDiary:
+    """What happened to an engine. Written on its thread, read by a test."""
+
+    started: list[Segment] = field(default_factory=list)
+    busy: set[SlotIndex] = field(default_factory=set)
+    num_released: int = 0
+    num_steps: int = 0
+    num_samples: int = 0
+    most_busy: int = 0
+
+
+class RecordingEngine(SineEngine):
+    """A sine engine that keeps a diary."""
+
+    def __init__(self, *, num_slots: int = 8, samples_per_step: int = 4800, cost_s: float = 0.0):
+        super().__init__(num_slots=num_slots, samples_per_step=samples_per_step, cost_s=cost_s)
+        self.diary = EngineDiary()
+
+    def start(self, slot: SlotIndex, segment: Segment) -> list[EngineEvent]:
+        events = super().start(slot, segment)
+        self.diary.started.append(segment)
+        self.diary.busy.add(slot)
+        self.diary.most_busy = max(self.diary.most_busy, len(self.diary.busy))
+        return events
+
+    def step(self, slots: Sequence[SlotIndex]) -> list[EngineEvent]:
+        self.diary.num_steps += 1
+        events = super().step(slots)
+        self.diary.num_samples += sum(getattr(item, "samples", ()).__len__() for item in events)
+        return events
+
+    def release(self, slot: SlotIndex) -> None:
+        super().release(slot)
+        self.diary.busy.remove(slot)
+        self.diary.num_released += 1
+
+
+class FragileEngine(RecordingEngine):
+    """Refuses to start a segment that says FAIL, and breaks as a whole at one that says BREAK."""
+
+    def start(self, slot: SlotIndex, segment: Segment) -> list[EngineEvent]:
+        if "FAIL" in segment.text:
+            raise RuntimeError("this segment is cursed")
+        return super().start(slot, segment)
+
+    def step(self, slots: Sequence[SlotIndex]) -> list[EngineEvent]:
+        if any("BREAK" in segment.text for segment in self.diary.started):
+            raise RuntimeError("the device is gone")
+        return super().step(slots)
+
+
+class UnbuildableError(OSError):
+    """What `unbuildable` raises."""
+
+
+def unbuildable() -> SineEngine:
+    """A builder whose checkpoint is missing."""
+    raise UnbuildableError("no checkpoint here")
