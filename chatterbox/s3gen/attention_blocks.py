@@ -5,7 +5,6 @@ Full attention, block-causal attention, the always visible voice prompt and neut
 the same rule, so one captured step serves them all.
 """
 
-import torch
 from torch import Tensor
 
 PROMPT_BLOCK = -1
@@ -21,9 +20,9 @@ def attention_bias(block: Tensor) -> Tensor:
     key).
     """
     hidden = block[:, None, :, None] < block[:, None, None, :]
-    return hidden.to(torch.float32) * HIDDEN
+    return hidden.float() * HIDDEN
 
 
 def valid_mask(block: Tensor) -> Tensor:
     """[batch, positions] block ids → [batch, positions] float, 1 where the position exists."""
-    return (block < PADDING_BLOCK).to(torch.float32)
+    return (block < PADDING_BLOCK).float()

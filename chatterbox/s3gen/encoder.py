@@ -16,7 +16,7 @@ from chatterbox.config import LOOKAHEAD_TOKENS, MEL_FRAMES_PER_TOKEN, FlowConfig
 from chatterbox.s3gen.attention_blocks import attention_bias, valid_mask
 
 
-def relative_positions(longest: int, channels: int) -> Tensor:
+def build_relative_positions(longest: int, channels: int) -> Tensor:
     """Sinusoids [2 * longest - 1, channels] for distances longest - 1 … -(longest - 1) (past
     first).
     """
@@ -62,7 +62,7 @@ class RelativeAttention(nn.Module):
             (query + self.pos_bias_u).transpose(1, 2),
             key,
             value,
-            attn_mask=scores + bias.to(scores.dtype),
+            attn_mask=scores + bias.type_as(scores),
         )
         return self.linear_out(mixed.transpose(1, 2).reshape(batch, time, channels))
 
@@ -160,7 +160,7 @@ class UpsampleConformer(nn.Module):
         self.after_norm = nn.LayerNorm(channels, eps=1e-5)
         self.longest = longest * MEL_FRAMES_PER_TOKEN
         self.register_buffer(
-            "positions", relative_positions(self.longest, channels), persistent=False
+            "positions", build_relative_positions(self.longest, channels), persistent=False
         )
 
     def forward(self, x: Tensor, block: Tensor) -> Tensor:

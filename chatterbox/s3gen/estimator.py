@@ -72,7 +72,7 @@ class SelfAttention(nn.Module):
             for project in (self.to_q, self.to_k, self.to_v)
         )
         mixed = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=bias.to(query.dtype)
+            query, key, value, attn_mask=bias.type_as(query)
         )
         return self.to_out[0](mixed.transpose(1, 2).reshape(batch, time, -1))
 
@@ -176,7 +176,7 @@ class Estimator(nn.Module):
         mel_bins, frames]; speaker [batch, mel_bins]; time, and end_time for meanflow, [batch] in
         [0, 1].
         """
-        valid = valid_mask(block)[:, None].to(x.dtype)
+        valid = valid_mask(block)[:, None].type_as(x)
         bias = attention_bias(block)
         embedded = self.time_mlp(time)
         if end_time is not None:

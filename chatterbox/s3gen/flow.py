@@ -17,7 +17,7 @@ from chatterbox.s3gen.encoder import UpsampleConformer
 from chatterbox.s3gen.estimator import Estimator
 
 
-def solver_times(steps: int, *, meanflow: bool) -> Tensor:
+def build_solver_times(steps: int, *, meanflow: bool) -> Tensor:
     """Times [steps + 1] from 0 to 1: linear for meanflow, else cosine, which takes small steps
     first.
     """
@@ -50,7 +50,7 @@ class Flow(nn.Module):
         self.encoder_proj = nn.Linear(config.encoder_channels, config.mel_bins)
         self.decoder = Decoder(config)
         self.register_buffer(
-            "times", solver_times(config.steps, meanflow=config.meanflow), persistent=False
+            "times", build_solver_times(config.steps, meanflow=config.meanflow), persistent=False
         )
 
     @property

@@ -106,7 +106,7 @@ class FlowStep(nn.Module):
         )[slot]
         window_tokens = torch.where(in_prompt, prompt_tokens, tokens[slot[:, None], absolute])
         prompt_block = PROMPT_BLOCK if self.block_causal else 0
-        block = torch.where(in_prompt, prompt_block, self.block_of_token[absolute])
+        block = self.block_of_token[absolute].masked_fill(in_prompt, prompt_block)
         block = block.masked_fill(index >= (context + new + lookahead)[:, None], PADDING_BLOCK)
         # What the padding holds must not reach an embedding table.
         window_tokens = window_tokens.masked_fill(block == PADDING_BLOCK, 0)
@@ -146,5 +146,5 @@ class FlowStep(nn.Module):
         values = mel.transpose(1, 2).gather(1, taken[:, :, None].expand(-1, -1, mel.shape[1]))
         scratch = self.state.mel.shape[1] - 1
         is_new = offset < (new * MEL_FRAMES_PER_TOKEN)[:, None]
-        kept = torch.where(is_new, target[:, None] * MEL_FRAMES_PER_TOKEN + offset, scratch)
+        kept = (target[:, None] * MEL_FRAMES_PER_TOKEN + offset).masked_fill(~is_new, scratch)
         self.state.mel.index_put_((slot[:, None], kept), values)

@@ -44,13 +44,15 @@ class NoiseBuffers(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(_SEED_OF_BUFFERS)
         frames = config.flow.max_prompt_tokens * MEL_FRAMES_PER_TOKEN
-        self.register_buffer("prompt", _normal(config.flow, frames, generator), persistent=False)
         self.register_buffer(
-            "flow", _normal(config.flow, config.noise_frames, generator), persistent=False
+            "prompt", _build_normal(config.flow, frames, generator), persistent=False
+        )
+        self.register_buffer(
+            "flow", _build_normal(config.flow, config.noise_frames, generator), persistent=False
         )
         shape = (config.vocoder.sines, SOURCE_NOISE_SAMPLES)
         self.register_buffer("source", torch.randn(shape, generator=generator), persistent=False)
 
 
-def _normal(config: FlowConfig, frames: int, generator: torch.Generator) -> Tensor:
+def _build_normal(config: FlowConfig, frames: int, generator: torch.Generator) -> Tensor:
     return torch.randn((config.mel_bins, frames), generator=generator)

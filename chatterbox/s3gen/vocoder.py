@@ -66,7 +66,7 @@ class F0Predictor(nn.Module):
         self.classifier = nn.Linear(channels, 1)
 
     def forward(self, mel: Tensor, valid: Tensor | None = None) -> Tensor:
-        x = masked(mel.to(dtype=self.classifier.weight.dtype), valid)
+        x = masked(mel.type_as(self.classifier.weight), valid)
         for layer in self.condnet:
             x = masked(layer(x), valid) if isinstance(layer, nn.ELU) else layer(x)
         return self.classifier(x.transpose(1, 2)).squeeze(-1).abs()
@@ -251,4 +251,4 @@ def columns_mask(valid: Tensor | None, rate: int) -> Tensor | None:
 
 
 def masked(x: Tensor, valid: Tensor | None) -> Tensor:
-    return x if valid is None else x * valid.to(dtype=x.dtype)
+    return x if valid is None else x * valid.type_as(x)

@@ -107,7 +107,7 @@ class VocoderStep(nn.Module):
         f0 = torch.where(absolute < known[:, None], state.f0[row, absolute], predicted)
         start = state.cycles[slot, first]
         cycles = start[:, None] + cycles_before(f0)
-        kept = torch.where(absolute < settled[:, None], absolute, scratch)
+        kept = absolute.masked_fill(absolute >= settled[:, None], scratch)
         state.f0.index_put_((row, kept), f0)
         state.cycles.index_put_((row, kept), cycles.frac())
         source = self.vocoder.m_source(

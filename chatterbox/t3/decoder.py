@@ -89,7 +89,7 @@ class T3Decoder(nn.Module):
         """
         state, rows = self.state, stepping.shape[0]
         length = state.length[:rows]
-        position = torch.where(stepping, length, self.cache.scratch)
+        position = length.masked_fill(~stepping, self.cache.scratch)
         embedded = self.model.speech_emb(state.last_token[:rows])[:, None]
         keys = torch.arange(cache_length, device=stepping.device)[None, None, None, :]
         bias = torch.zeros_like(keys, dtype=torch.float32).masked_fill(
@@ -97,7 +97,7 @@ class T3Decoder(nn.Module):
         )
         # wpe has no row for the scratch position, and a row that does not step must not read
         # beyond the table.
-        learned = torch.where(stepping, length, 0)[:, None]
+        learned = length.masked_fill(~stepping, 0)[:, None]
         hidden = self.model.tfmr(embedded, learned, bias, self.cache.decode(position, cache_length))
         token = self._sample(self.model.speech_head(hidden[:, 0]), rows)
         self._record(token, stepping)
@@ -128,7 +128,7 @@ class T3Decoder(nn.Module):
             & (token < SPEECH_CODES)
             & (state.num_tokens[:rows] < self.config.max_speech_tokens)
         )
-        column = torch.where(kept, state.num_tokens[:rows], self.config.max_speech_tokens)
+        column = state.num_tokens[:rows].masked_fill(~kept, self.config.max_speech_tokens)
         state.tokens[:rows].index_put_((index, column), token)
         state.num_tokens[:rows].add_(kept)
         state.last_token[:rows].copy_(torch.where(stepping, token, state.last_token[:rows]))

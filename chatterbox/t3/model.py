@@ -58,7 +58,7 @@ class Attention(nn.Module):
         if cache is not None:
             key, value = cache.extend(layer, key, value)
         mixed = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=bias.to(query.dtype)
+            query, key, value, attn_mask=bias.type_as(query)
         )
         return self.c_proj(mixed.transpose(1, 2).flatten(2))
 

@@ -30,7 +30,7 @@ class FrontEnd(Protocol):
 
     @property
     def separator(self) -> int | None:
-        """The token between words, where a sequence that is too long may be cut; None for nowhere."""
+        """The token between words, where a long sequence may be cut; None for nowhere."""
 
     def encode(self, text: str) -> Encoded: ...
 

@@ -73,8 +73,9 @@ def test_t3_decodes_the_same_tokens(t3: tuple[T3, Group], monkeypatch: pytest.Mo
 
     def likeliest(candidates: Tensor, probability: Tensor, uniform: Tensor) -> Tensor:
         processed.append(probability[1].topk(2).values)
-        best = probability.argmax(dim=1, keepdim=True)
-        return candidates.gather(1, best).squeeze(1)
+        best: Tensor = probability.argmax(dim=1, keepdim=True)
+        chosen: Tensor = candidates.gather(1, best).squeeze(1)
+        return chosen
 
     monkeypatch.setattr(decoder_module, "draw", likeliest)
     hook = model.speech_head.register_forward_hook(
