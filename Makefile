@@ -16,6 +16,8 @@ override VOICE := $(value VOICE)
 export TEXT OUT VOICE VENV
 
 RUN := $(VENV)/bin/python
+# Text for training: Debian's package, unpacked here if it is not installed.
+WORDNET := $(if $(wildcard /usr/share/wordnet/data.noun),,build/wordnet)/usr/share/wordnet
 UV_COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
 	--generate-hashes --no-annotate --no-emit-index-url --custom-compile-command "make lock" pyproject.toml
 
@@ -57,8 +59,13 @@ gpu-check: dev ## Run the tests that need a GPU, or say that there is none
 		$(RUN) -m pytest -m gpu tests/gpu; \
 	else echo "gpu-check: torch sees no CUDA device here, so there is nothing to check"; fi
 
-train-tiny: train ## Train the bundled voice from nothing (hours on a CPU; resumable); ARGS=
-	$(RUN) -m chatterbox.training all $(ARGS)
+train-tiny: train $(WORDNET)/data.noun ## Train the bundled voice from nothing (hours on a CPU; resumable); ARGS=
+	$(RUN) -m chatterbox.training all --wordnet $(WORDNET) $(ARGS)
+
+build/wordnet/usr/share/wordnet/data.noun:
+	@mkdir -p build/wordnet
+	@cd build/wordnet && apt-get download wordnet-base && dpkg-deb --extract wordnet-base_*.deb . || \
+		{ echo "WordNet is missing: install Debian's wordnet-base, or run apt-get update first"; exit 1; }
 
 eval-voice: train ## Measure the bundled voice: word error rate, DNSMOS, speed; ARGS=
 	$(RUN) -m chatterbox.training.evaluate $(ARGS)

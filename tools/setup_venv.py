@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / os.environ.get("VENV", ".venv")
 # Each lock holds everything of the ones before it, at the same versions.
 LOCKS = ("runtime", "dev", "train")
-DOWNLOAD_GB = {"runtime": 2.7, "dev": 2.7, "train": 2.9}
+DOWNLOAD_GB = {"runtime": 2.8, "dev": 2.8, "train": 3.0}
 DISK_GB = {"runtime": 8, "dev": 8, "train": 9}
 BIG_MB = 20.0
 
@@ -146,10 +146,13 @@ def main() -> None:
         if is_current(name):
             return
         check_disk(name)
-        say(
-            f"setting up {FOLDER.name} ({name}); the first time downloads about"
-            f" {DOWNLOAD_GB[name]} GB, torch and CUDA's libraries"
-        )
+        if (FOLDER / ".installed-runtime").exists() or (FOLDER / ".installed-dev").exists():
+            say(f"updating {FOLDER.name} ({name})")
+        else:
+            say(
+                f"setting up {FOLDER.name} ({name}): this first time it downloads about"
+                f" {DOWNLOAD_GB[name]} GB, torch and CUDA's libraries"
+            )
         started_at = time.monotonic()
         create()
         install(name)
