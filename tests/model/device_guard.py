@@ -17,11 +17,11 @@ class WrongDevice(AssertionError):
     """An operation read or made a tensor that is not on the step's device."""
 
 
-class OneDevice(TorchDispatchMode):
+class OneDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch declares no types
     """Rejects any operation with a tensor input or output on another device."""
 
     def __init__(self, device: str = "meta") -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch declares no types
         self._type = device
 
     def __torch_dispatch__(

@@ -134,7 +134,7 @@ def _estimate(flow: Flow, group: Group) -> Tensor:
     inputs = {name: group[f"estimator.in.{name}"] for name in ("x", "mu", "cond", "spks", "t")}
     block = torch.zeros(inputs["x"].shape[0], inputs["x"].shape[2], dtype=torch.int64)
     end = group["estimator.in.r"] if flow.config.meanflow else None
-    return flow.estimator(
+    velocity: Tensor = flow.estimator(
         inputs["x"],
         block,
         mu=inputs["mu"],
@@ -143,6 +143,7 @@ def _estimate(flow: Flow, group: Group) -> Tensor:
         time=inputs["t"],
         end_time=end,
     )
+    return velocity
 
 
 def _mel(
