@@ -301,6 +301,8 @@ def _build(cls: type[ServerMessage], body: dict[str, Any]) -> ServerMessage:
     values = {name: value for name, value in body.items() if name in known}
     try:
         if cls is Begin:
+            for name in ("formats", "voices", "languages"):
+                values[name] = tuple(values[name])
             values["opus"] = OpusFacts(**_only(OpusFacts, values["opus"]))
             values["limits"] = Limits(**_only(Limits, values["limits"]))
             values["options"] = tuple(

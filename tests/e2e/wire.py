@@ -222,7 +222,9 @@ def decode(packets: Sequence[AudioMessage]) -> NDArray[np.float32]:
     for position, packet in enumerate(packets):
         assert packet.sequence == position
         if packet.format is AudioFormat.PCM_S16LE:
-            block = np.frombuffer(packet.payload, dtype="<i2").astype(np.float32) / 32767
+            block = np.frombuffer(packet.payload, dtype="<i2").astype(np.float32) / np.float32(
+                32767
+            )
             assert block.size == packet.num_samples
         else:
             block = np.frombuffer(

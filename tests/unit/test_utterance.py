@@ -1,0 +1,330 @@
+"""Utterance: text in, segments out, audio in order, and a true account of what was said."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from chatterbox.api import (
+    PcmChunk,
+    Segment,
+    SegmentFailed,
+    SegmentId,
+    SegmentWarning,
+)
+from daemon.errors import TextAfterEnd, TextTooLong
+from daemon.segmenter import Segmenter
+from daemon.utterance import (
+    FlushReached,
+    IllegalTransition,
+    Samples,
+    SegmentBegun,
+    SegmentTrouble,
+    SpeechSettings,
+    Utterance,
+    UtteranceEnded,
+    UtteranceOutput,
+    UtteranceState,
+)
+
+MS = 24
+"""Samples in a millisecond."""
+TAIL = 30 * MS
+
+
+def new_utterance(*, seed: int = 0, max_text_chars: int = 1000) -> Utterance:
+    ids = itertools.count(100)
+    return Utterance(
+        settings=SpeechSettings(voice="v", seed=seed, options={"speed": 1.0}),
+        segmenter=Segmenter(max_chars=200),
+        next_segment_id=lambda: SegmentId(next(ids)),
+        max_text_chars=max_text_chars,
+    )
+
+
+def chunk(
+    segment: Segment, value: float, num_samples: int = 2400, *, last: bool = True
+) -> PcmChunk:
+    samples = np.full(num_samples, value, dtype=np.float32)
+    return PcmChunk(segment_id=segment.id, samples=samples, is_last=last)
+
+
+def joined(outputs: list[UtteranceOutput]) -> list[tuple[float, int]]:
+    """Runs of equal sample values: (value, length)."""
+    pieces = [output.samples for output in outputs if isinstance(output, Samples)]
+    flat = np.concatenate(pieces).tolist() if pieces else []
+    return [(value, len(list(run))) for value, run in itertools.groupby(flat)]
+
+
+def test_a_segment_carries_the_settings() -> None:
+    """Voice, options and a seed of its own for each segment, the same every time."""
+    utterance = new_utterance(seed=7)
+    segments = utterance.add_text("One two. Three four. ") + utterance.end()
+    assert [segment.text for segment in segments] == ["One two.", "Three four."]
+    assert [segment.seed for segment in segments] == [7, 8]
+    assert {segment.voice for segment in segments} == {"v"}
+    assert segments[0].options == {"speed": 1.0}
+    assert len({segment.id for segment in segments}) == 2
+
+
+def test_the_largest_seed_is_followed_by_zero() -> None:
+    """A seed beyond the engine's range would fail in the second segment only."""
+    utterance = new_utterance(seed=2**31 - 1)
+    segments = utterance.add_text("One two. Three four. ") + utterance.end()
+    assert [segment.seed for segment in segments] == [2**31 - 1, 0]
+
+
+def test_early_audio_of_a_later_segment_is_held_back() -> None:
+    """Segments are generated side by side; words must still come in order."""
+    utterance = new_utterance()
+    first, second = utterance.add_text("One two. Three four. ") + utterance.end()
+    assert utterance.take(chunk(second, 0.2)) == []
+    outputs = utterance.take(chunk(first, 0.1, last=False))
+    assert joined(outputs) == [(pytest.approx(0.1), 2400)]
+    outputs = utterance.take(chunk(first, 0.1))
+    pause = 300 * MS
+    assert joined(outputs) == [
+        (pytest.approx(0.1), 2400),
+        (0.0, pause),
+        (pytest.approx(0.2), 2400),
+        (0.0, TAIL),
+    ]
+    begun = [output for output in outputs if isinstance(output, SegmentBegun)]
+    assert [(item.index, item.sample) for item in begun] == [(1, 4800 + pause)]
+    ended = outputs[-1]
+    assert isinstance(ended, UtteranceEnded)
+    assert (ended.num_samples, ended.num_segments) == (4800 + pause + 2400 + TAIL, 2)
+    assert utterance.state is UtteranceState.DONE
+
+
+@pytest.mark.parametrize(
+    ("text", "pause_ms"),
+    [
+        ("One two, three four.", 120),
+        ("One two; three four.", 180),
+        ("One two. Three four.", 300),
+        ("One two.\n\nThree four.", 500),
+    ],
+)
+def test_the_pause_follows_the_punctuation(text: str, pause_ms: int) -> None:
+    """Speech without pauses is a wall of words."""
+    utterance = new_utterance()
+    first, second = utterance.add_text(text) + utterance.end()
+    outputs = utterance.take(chunk(first, 0.1)) + utterance.take(chunk(second, 0.2))
+    assert joined(outputs)[1] == (0.0, pause_ms * MS)
+
+
+def test_when_text_arrives_does_not_change_the_audio() -> None:
+    """Reproducible speech: the sum of pauses may not depend on who was first, text or audio."""
+    early, late, stalled = new_utterance(), new_utterance(), new_utterance()
+
+    segments = early.add_text("One two. Three four. ") + early.end()
+    at_once = [output for item in segments for output in early.take(chunk(item, 0.1))]
+
+    segments = late.add_text("One two. T")
+    in_turns = late.take(chunk(segments[0], 0.1))
+    segments = late.add_text("hree four. ")
+    in_turns += late.advance()
+    segments += late.end()
+    in_turns += late.advance()
+    in_turns += late.take(chunk(segments[-1], 0.1))
+
+    segments = stalled.add_text("One two. ") + stalled.flush()
+    with_end_last = stalled.advance() + stalled.take(chunk(segments[0], 0.1))
+    segments = stalled.add_text("Three four. ") + stalled.flush()
+    with_end_last += stalled.advance() + stalled.take(chunk(segments[0], 0.1))
+    stalled.end()
+    with_end_last += stalled.advance()
+
+    assert joined(at_once) == joined(in_turns) == joined(with_end_last)
+    for outputs in (at_once, in_turns, with_end_last):
+        assert isinstance(outputs[-1], UtteranceEnded)
+
+
+def test_a_stalling_writer_does_not_cut_the_last_word() -> None:
+    """A tail of silence follows at once, to push the last samples through the codec."""
+    utterance = new_utterance()
+    (first,) = utterance.add_text("One two. T")
+    outputs = utterance.take(chunk(first, 0.1))
+    assert joined(outputs) == [(pytest.approx(0.1), 2400), (0.0, TAIL)]
+    assert TAIL > 480 + 156
+
+
+def test_the_pause_is_sent_while_the_next_segment_is_made() -> None:
+    """Pausing only after the next segment is ready would add its generation to the pause."""
+    utterance = new_utterance()
+    segments = utterance.add_text("One two. ")
+    utterance.take(chunk((segments + utterance.flush())[0], 0.1))
+    utterance.add_text("Three four. ")
+    utterance.flush()
+    outputs = utterance.advance()
+    assert joined(outputs) == [(0.0, 300 * MS - TAIL)]
+    assert all(output.is_pause for output in outputs if isinstance(output, Samples))
+
+
+def test_flushes_are_reached_in_order_and_only_after_their_audio() -> None:
+    """`flushed` tells an agent that its fragment is out; too early and it acts on a lie."""
+    utterance = new_utterance()
+    assert utterance.flush() == []
+    assert utterance.advance() == [FlushReached(number=1, end=0, sample=0)]
+    first, second = utterance.add_text("One two. Three") + utterance.flush()
+    assert utterance.advance() == []
+    outputs = utterance.take(chunk(first, 0.1))
+    assert not [output for output in outputs if isinstance(output, FlushReached)]
+    outputs = utterance.take(chunk(second, 0.1))
+    total = 2400 + 300 * MS + 2400 + TAIL
+    assert outputs[-1] == FlushReached(number=2, end=len("One two. Three"), sample=total)
+    utterance.flush()
+    assert utterance.advance() == [FlushReached(number=3, end=14, sample=total)]
+
+
+def test_empty_text_ends_at_once() -> None:
+    """Nobody will ever send news about a segment that does not exist."""
+    utterance = new_utterance()
+    assert utterance.add_text("") == []
+    assert utterance.add_text(" \n") == []
+    assert utterance.end() == []
+    assert utterance.advance() == [UtteranceEnded(num_samples=0, num_segments=0, num_chars=2)]
+
+
+def test_segments_without_audio_are_passed_over() -> None:
+    """Emoji and failures leave neither a gap nor a deadlock."""
+    utterance = new_utterance()
+    first, second, third = utterance.add_text("One two. Three four. Five. ") + utterance.end()
+    outputs = utterance.take(
+        SegmentWarning(segment_id=first.id, code="unspeakable", message="nothing")
+    )
+    assert outputs == [
+        SegmentTrouble(index=0, code="unspeakable", message="nothing", is_failure=False)
+    ]
+    assert utterance.take(chunk(first, 0.0, 0)) == []
+    outputs = utterance.take(SegmentFailed(segment_id=second.id, message="broken"))
+    assert outputs == [SegmentTrouble(index=1, code="failed", message="broken", is_failure=True)]
+    outputs = utterance.take(chunk(third, 0.3))
+    assert joined(outputs) == [(pytest.approx(0.3), 2400), (0.0, TAIL)]
+    assert outputs[-1] == UtteranceEnded(num_samples=2400 + TAIL, num_segments=1, num_chars=27)
+
+
+def test_a_failure_in_mid_segment_keeps_what_was_spoken() -> None:
+    """The listener has heard it; the count must include it."""
+    utterance = new_utterance()
+    (only,) = utterance.add_text("One two. ") + utterance.end()
+    utterance.take(chunk(only, 0.1, last=False))
+    outputs = utterance.take(SegmentFailed(segment_id=only.id, message="broken"))
+    assert outputs[-1] == UtteranceEnded(num_samples=2400 + TAIL, num_segments=1, num_chars=9)
+
+
+def test_the_text_limit_takes_nothing_of_the_message() -> None:
+    """Half a message would be spoken as half a sentence."""
+    utterance = new_utterance(max_text_chars=10)
+    utterance.add_text("One two. ")
+    with pytest.raises(TextTooLong):
+        utterance.add_text("Three")
+    assert utterance.text == "One two. "
+    utterance.add_text("3")
+
+
+def test_only_complete_words_are_spoken_when_the_writer_stalls() -> None:
+    """Half a word is spoken wrongly, and cannot be taken back."""
+    utterance = new_utterance()
+    utterance.add_text("Let me look that u")
+    assert [item.text for item in utterance.flush_complete_words()] == ["Let me look that"]
+    assert utterance.has_pending_text
+    utterance.add_text("p.")
+    assert [item.text for item in utterance.end()] == ["up."]
+    assert utterance.flush_complete_words() == []
+
+
+# --- states ---------------------------------------------------------------------------------------
+
+
+def test_text_after_the_end_is_refused() -> None:
+    """Whatever is sent after `end` would be lost in silence."""
+    utterance = new_utterance()
+    utterance.end()
+    for late in (lambda: utterance.add_text("x"), utterance.flush, utterance.end):
+        with pytest.raises(TextAfterEnd):
+            late()
+
+
+def test_a_cancelled_utterance_gives_out_nothing_more() -> None:
+    """Events that were on their way must die here."""
+    utterance = new_utterance()
+    (first,) = utterance.add_text("One two. T")
+    utterance.cancel()
+    assert utterance.take(chunk(first, 0.1)) == []
+    assert utterance.advance() == []
+    with pytest.raises(TextAfterEnd):
+        utterance.add_text("x")
+
+
+def test_only_legal_moves() -> None:
+    """A context that ends twice would send two totals; one that is cancelled stays so."""
+    utterance = new_utterance()
+    utterance.cancel()
+    with pytest.raises(IllegalTransition):
+        utterance.cancel()
+    done = new_utterance()
+    done.end()
+    done.advance()
+    assert done.state is UtteranceState.DONE
+    assert done.advance() == []
+    done.cancel()  # its audio may still be on its way to the listener
+    assert done.state is UtteranceState.CANCELLED
+
+
+# --- what was spoken ------------------------------------------------------------------------------
+
+
+def spoken(utterance: Utterance, played_ms: float) -> str:
+    return utterance.text[: utterance.num_chars_spoken(played_ms * MS)]
+
+
+def test_spoken_text_is_cut_between_words() -> None:
+    """A transcript that ends in mid-word confuses the language model that reads it."""
+    utterance = new_utterance()
+    first, second = utterance.add_text("One two three. Four five six. ") + utterance.end()
+    utterance.take(chunk(first, 0.1, 1400 * MS))  # 14 characters: 100 ms each
+    utterance.take(chunk(second, 0.1, 1400 * MS))
+    expected = {
+        0: "",
+        200: "",
+        300: "One",
+        799: "One two",
+        1399: "One two",
+        1400: "One two three.",
+        1600: "One two three.",  # in the pause
+        1701: "One two three. ",  # the next segment has begun, no word is through
+        2200: "One two three. Four",
+        3100: "One two three. Four five six.",
+        3130: "One two three. Four five six. ",
+        9999: "One two three. Four five six. ",
+    }
+    assert {played_ms: spoken(utterance, played_ms) for played_ms in expected} == expected
+
+
+def test_a_segment_in_the_making_is_judged_by_the_pace_so_far() -> None:
+    """Its length is not known yet; half of its audio must not count as all of its text."""
+    utterance = new_utterance()
+    first, second = utterance.add_text("One two three. Four five six. ") + utterance.end()
+    utterance.take(chunk(first, 0.1, 700 * MS))  # 50 ms a character
+    utterance.take(chunk(second, 0.1, 250 * MS, last=False))
+    assert spoken(utterance, 1000 + 250) == "One two three. Four"
+
+
+def test_scripts_without_spaces_are_cut_between_characters() -> None:
+    """Chinese has no spaces: waiting for one would call everything unspoken."""
+    utterance = new_utterance()
+    (only,) = utterance.add_text("你好我的朋友们。") + utterance.end()
+    utterance.take(chunk(only, 0.1, 800 * MS))
+    assert spoken(utterance, 400) == "你好我的"
+
+
+def test_spoken_and_remaining_text_survive_the_cancel() -> None:
+    """The account is asked for after the cancel."""
+    utterance = new_utterance()
+    (first,) = utterance.add_text("One two three. Fo")
+    utterance.take(chunk(first, 0.1, 1400 * MS))
+    utterance.cancel()
+    assert spoken(utterance, 1400) == "One two three."
+    assert utterance.text == "One two three. Fo"
