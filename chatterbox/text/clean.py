@@ -72,7 +72,6 @@ _SAME: Final = {
     "⁄": "/",
     "∕": "/",
     "÷": " ÷ ",
-    "×": " × ",
     "⋅": " × ",
     "№": "No. ",
     "℃": "°C",
@@ -86,7 +85,7 @@ _SAME: Final = {
     "œ": "oe",
     "Œ": "Oe",
 }
-_KEPT: Final = frozenset("°€£¥₹₩₽₿₺₴₪₫฿₱¢±÷×≈≤≥≠∞√§–—•‰²³¹⁰⁴⁵⁶⁷⁸⁹⁻")
+_KEPT: Final = frozenset("°€£¥₹₩₽₿₺₴₪₫฿₱¢±÷×≈≤≥≠∞√§–—•‰")
 _GREEK: Final = {
     char: unicodedata.name(char).rpartition(" ")[2].lower().replace("lamda", "lambda")
     for char in "αβγδεζηθικλμνξοπρστυφχψωΓΔΘΛΞΠΣΦΨΩ"
@@ -94,6 +93,9 @@ _GREEK: Final = {
 _LONE_GREEK: Final = re.compile(rf"(?<![^\W\d_])[{''.join(_GREEK)}](?![^\W\d_])")
 _MICRO_UNIT: Final = re.compile(r"(?<=[\d ])μ(?=(?:m|s|g|l|L|A|V|W|F)\b)")
 _OHM: Final = re.compile(r"(?<=\d)( ?[kM]?)Ω")
+_SUPERSCRIPT: Final = re.compile(r"(?<=[\w)])[⁻²³¹⁰⁴-⁹]{1,4}")
+_SUPERSCRIPT_DIGITS: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+_FOOTNOTE: Final = re.compile(r"(?<=[^\W\d_]{3})[²³¹⁰⁴-⁹]{1,4}")
 _DIGIT_GROUP: Final = re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
 _ESCAPE: Final = re.compile(r"\x1b\[[0-9;]{0,20}[A-Za-z]")
 _ODD_CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]+")
@@ -119,9 +121,14 @@ def clean(text: str) -> tuple[str, list[SkippedText]]:
     if not text.isascii():
         text = _DIGIT_GROUP.sub("", unicodedata.normalize("NFC", text))
         text = _OHM.sub(r"\1ohm", _MICRO_UNIT.sub("u", text.replace("\u00b5", "\u03bc")))
+        text = _SUPERSCRIPT.sub(_raised, _FOOTNOTE.sub("", text))
         text = _LONE_GREEK.sub(lambda match: f" {_GREEK[match[0]]} ", text)
         text = _clean_characters(text, skipped)
     return text, [SkippedText(kind, "".join(parts)) for kind, parts in skipped.items()]
+
+
+def _raised(match: re.Match[str]) -> str:
+    return "^" + match[0].translate(_SUPERSCRIPT_DIGITS)
 
 
 def _clean_characters(text: str, skipped: dict[Skipped, list[str]]) -> str:

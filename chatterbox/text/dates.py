@@ -25,7 +25,7 @@ _AFTER_PREPOSITION: Final = re.compile(
     r"|After|around|circa|year|years|early|late|mid|to|and|summer|spring|winter|fall|autumn)[ ]$"
 )
 _COUNTED: Final = re.compile(
-    r" (?:(?!was\b|is\b|has\b|as\b|this\b|its\b|his\b|us\b|was\b|does\b|vs\b)[a-z]{2,20}s\b"
+    r" (?:(?!(?:was|is|has|as|this|its|his|us|does|vs)\b)[a-z]{2,20}(?<![sui])s\b"
     r"|people|men|women|children)"
 )
 
@@ -96,7 +96,8 @@ def _years(match: re.Match[str]) -> str:
 def _lone_year(match: re.Match[str]) -> str:
     number, text = int(match[0]), match.string
     before = text[max(0, match.start() - 12) : match.start()]
-    if not _AFTER_PREPOSITION.search(before) and _COUNTED.match(text, match.end()):
+    is_certain = _AFTER_PREPOSITION.search(before) is not None
+    if not is_certain and (number < 1100 or _COUNTED.match(text, match.end())):
         return cardinal(number)
     return year(number)
 
@@ -139,6 +140,9 @@ def _follows_iso_date(match: re.Match[str]) -> bool:
 
 
 RULES: Final = (
+    Rule(re.compile(r"\b24/7\b"), "twenty-four seven", hint="/"),
+    Rule(re.compile(r"\b9/11\b"), "nine eleven", hint="/"),
+    Rule(re.compile(r"(?<=:[0-5]\d)\s?[-–]\s?(?=\d{1,2}:[0-5]\d)"), " to ", hint=":"),
     Rule(
         re.compile(
             r"(?<=\d)[T ](\d{2}):(\d{2})(?::\d{2}(?:\.\d{1,9})?)?(Z)?(?:[+-]00:00)?(?=[\s,.;)]|$)"
@@ -151,6 +155,14 @@ RULES: Final = (
         re.compile(r"(?<![\w/])(\d{1,2})/(\d{1,2})/(\d{4}|\d{2})(?![\w/])"), _slash_date, hint="/"
     ),
     Rule(re.compile(r"(?<![\w.])(\d{1,2})\.(\d{1,2})\.(\d{4})(?!\w|\.\d)"), _dot_date, hint="."),
+    Rule(
+        re.compile(
+            r"\b((?:[Oo]n|[Bb]y|[Uu]ntil|[Ss]ince|[Bb]efore|[Aa]fter|due) )"
+            r"(0?[1-9]|1[0-2])/(0?[1-9]|[12]\d|3[01])(?![\w/]|\.\d)"
+        ),
+        lambda match: match[1] + _date(month=MONTHS[int(match[2]) - 1], day=match[3]),
+        hint="/",
+    ),
     Rule(
         re.compile(
             rf"\b(?P<month>{_MONTH})\.?\s(?P<day>{_DAY}){_TH}(?:\s?[-–]\s?(?P<last>{_DAY}){_TH})?"
@@ -176,6 +188,7 @@ RULES: Final = (
         _hour,
         hint="mM",
     ),
+    Rule(re.compile(r"(?<=\b[AP]M)\s?[-–]\s?(?=\w)"), " to ", hint="M"),
     Rule(
         re.compile(r"(?<!\w)(\d{1,2}) o'clock"), lambda match: cardinal(int(match[1])) + " o'clock"
     ),
@@ -190,7 +203,7 @@ RULES: Final = (
     ),
     Rule(
         re.compile(
-            rf"(?<![\w.,$€£¥₹#/:+=*×÷<>~^-])(?:1[1-9]\d\d|20\d\d){AFTER_NUMBER}(?![-/%°]|\s?[×÷*+=^])"
+            rf"(?<![\w.,$€£¥₹#/:+=*×÷<>~^-])(?:1\d\d\d|20\d\d){AFTER_NUMBER}(?![-/%°]|\s?[×÷*+=^])"
         ),
         _lone_year,
     ),

@@ -30,7 +30,7 @@ _INLINE: Final = (
     Rule(re.compile(r"</?[A-Za-z][A-Za-z0-9]{0,12}(?: [^<>]{0,200})?/?>"), "", hint="<"),
     Rule(re.compile(r"\*\*+(?!\d)|~~+"), "", hint="*~"),
     Rule(re.compile(r"(?<!\w)_{1,3}(?=\S)|(?<=[^\s_])_{1,3}(?!\w)"), "", hint="_"),
-    Rule(re.compile(r"(?<![\d\s])\*|\*(?![\d\s])|(?<!\d)\*(?=\s)"), "", hint="*"),
+    Rule(re.compile(r"(?<![\d\s])\*|\*(?![\d\s])|(?<!\d)(?<!\d )\*(?=\s)"), "", hint="*"),
     Rule(re.compile(r"`+"), "", hint="`"),
     Rule(re.compile(r"^[ \t]*\|[ \t]*|[ \t]*\|[ \t]*$", re.M), "", hint="|"),
     Rule(re.compile(r"[ \t]*\|+[ \t]*"), ", ", hint="|"),

@@ -16,12 +16,13 @@ from chatterbox.text.web import spoken_addresses
 _PUNCTUATION: Final = (
     Rule(re.compile(r"[ \t]*\n[ \t]*(?:\n\s*)+"), ". ", hint="\n"),
     Rule(re.compile(r"\s+"), " "),
-    Rule(re.compile(r"(?<=\w)[([{](?=s[)\]}])|(?<=\ws)[)\]}]"), "", hint="([{"),
+    Rule(re.compile(r"(?<=\w)\((e?s)\)"), r"\1", hint="("),
     Rule(re.compile(r"\s?[()\[\]{}•]+\s?"), ", ", hint="()[]{}•"),
     Rule(re.compile(r"\s*(?:--+|—+)\s*|\s[-–]\s"), " — ", hint="-–—"),
     Rule(re.compile(r"–"), "-", hint="–"),
     Rule(re.compile(r"(?<!\w)-+|-+(?!\w)"), " ", hint="-"),
-    Rule(re.compile(r"[^\w\s'.,!?;:—-]|_"), " "),
+    Rule(re.compile(r"(?:[^\w\s'.,!?;:—-]|_)+"), " "),
+    Rule(re.compile(r"\s+"), " "),
     Rule(re.compile(r"\.{4,}"), "...", hint="."),
     Rule(re.compile(r"[!?]{2,}"), lambda m: "?" if "?" in m[0] else "!", hint="!?"),
     Rule(re.compile(r"\s+(?=[.,!?;:])"), ""),
@@ -35,8 +36,6 @@ _PUNCTUATION: Final = (
     Rule(re.compile(r"([.!?]) (?=[.!?])"), r"\1", hint=".!?"),
     Rule(re.compile(r"(?<!\.)\.(?:\.|[!?])(?!\.)|([!?])\.+"), lambda m: m[1] or m[0][-1], hint="."),
     Rule(re.compile(r"(?<=[,;:!?])(?=[^\W\d])"), " ", hint=",;:!?"),
-    Rule(re.compile(r"^[\s.,!?;:—]+|[\s,]*[ —]+$"), ""),
-    Rule(re.compile(r"\s+"), " "),
 )
 _SPOKEN: Final = re.compile(r"[^\W_]")
 
@@ -58,5 +57,8 @@ def normalise(text: str) -> Normalised:
     if any(map(str.isdigit, text)):
         text = apply(quantities.RULES, apply(dates.RULES, text))
     text = apply(words.SYMBOLS, apply(words.RULES, text))
-    text = apply(_PUNCTUATION, text).strip()
+    text = apply(_PUNCTUATION, text).lstrip(" .,!?;:—")
+    if text.endswith((" ", "—")):
+        dashed = text.rstrip()
+        text = dashed.rstrip(" —,") + ("," if dashed.endswith("—") else "")
     return Normalised(text if _SPOKEN.search(text) else "", tuple(skipped))

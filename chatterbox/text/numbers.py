@@ -63,6 +63,8 @@ def is_one(text: str) -> bool:
     return text.lstrip("-") == "1"
 
 
-def small_or_digits(text: str) -> str:
-    """Digits beside letters ("MP3", "A380"): one or two are a number, more are read singly."""
+def name_number(text: str) -> str:
+    """The number in a name: "MP3" → "three", "A380" → "three eighty", "X0123" → digits."""
+    if len(text) in (3, 4) and text[0] != "0":
+        return pairs(int(text))
     return spoken_number(text) if len(text) <= 2 else digits(text)

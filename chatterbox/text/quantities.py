@@ -3,56 +3,23 @@
 import re
 from typing import Final
 
+from chatterbox.text import money
 from chatterbox.text.numbers import (
     cardinal,
     digits,
     is_one,
+    name_number,
     ordinal,
     pairs,
-    small_or_digits,
     spoken_number,
 )
-from chatterbox.text.rules import BEFORE_NUMBER, INTEGER, NUMBER, Rule, any_of
-from chatterbox.text.units import CURRENCIES, PER, SCALES, UNITS, Currency
+from chatterbox.text.rules import BEFORE_NUMBER, INTEGER, MINUS, NUMBER, Rule, any_of
+from chatterbox.text.units import PER, UNITS
 
-_SYMBOL: Final = any_of(CURRENCIES)
-_CODE: Final = any_of(code for code in CURRENCIES if code.isalpha())
-_MARK: Final = any_of(mark for mark in CURRENCIES if not mark.isalpha())
-_SCALE: Final = rf"(?:\s?(?P<scale>{any_of(SCALES)})(?!\w))?"
 _UNIT: Final = any_of(UNITS)
 _PER: Final = any_of(PER)
-_MINUS: Final = r"(?:(?<![\w)])(?P<sign>-))?"
 _FRACTION_NAMES: Final = {2: ("half", "halves"), 4: ("quarter", "quarters")}
 _POWERS: Final = {"2": " squared", "3": " cubed"}
-_SUPERSCRIPTS: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
-
-
-def _amount(number: str, currency: Currency, scale: str | None) -> str:
-    whole, _, cents = number.partition(".")
-    if scale:
-        return f"{spoken_number(number)} {SCALES[scale]} {currency.plural}"
-    if not currency.cent or len(cents) not in (1, 2):
-        return f"{spoken_number(number)} {currency.noun(number)}"
-    num_cents = int(cents.ljust(2, "0"))
-    said_cents = f"{cardinal(num_cents)} {currency.cent if num_cents == 1 else currency.cents}"
-    said_whole = f"{spoken_number(whole)} {currency.noun(whole)}"
-    if num_cents == 0:
-        return said_whole
-    return said_cents if whole == "0" else f"{said_whole} and {said_cents}"
-
-
-def _money(match: re.Match[str]) -> str:
-    currency = CURRENCIES[match["currency"]]
-    groups = match.groupdict()
-    words = _amount(match["number"], currency, groups.get("scale"))
-    if groups.get("last"):
-        last = _amount(match["last"], currency, groups["scale"])
-        words = f"{spoken_number(match['number'])} to {last}"
-    if groups.get("noun"):
-        words = f"{spoken_number(match['number'])} {currency.singular} {groups['noun']}"
-    if groups.get("per"):
-        words += " per " + PER.get(match["per"], match["per"])
-    return ("minus " if groups.get("sign") else "") + words
 
 
 def _unit_name(unit: str, *, is_single: bool) -> str:
@@ -65,10 +32,11 @@ def _measure(match: re.Match[str]) -> str:
     is_single = match["link"] == "-" or (last is None and is_one(number))
     words = spoken_number(number) + (f" to {spoken_number(last)}" if last else "")
     if match["power"]:
-        words += {"2": " square", "3": " cubic"}[match["power"].strip("^").translate(_SUPERSCRIPTS)]
+        words += {"2": " square", "3": " cubic"}[match["power"].strip("^")]
     words += " " + _unit_name(match["unit"], is_single=is_single)
     if match["per"]:
         words += " per " + (PER.get(match["per"]) or UNITS[match["per"]][0])
+        words += " squared" if match["squared"] else ""
     return ("minus " if match["sign"] else "") + words
 
 
@@ -92,6 +60,13 @@ def _percent(match: re.Match[str]) -> str:
 
 def _fraction(match: re.Match[str]) -> str:
     whole, top, bottom = match[1], int(match[2]), int(match[3])
+    if match["unit"]:
+        unit = _unit_name(match["unit"], is_single=whole is None)
+        return f"{_fraction_words(whole, top, bottom)} {unit}"
+    return _fraction_words(whole, top, bottom)
+
+
+def _fraction_words(whole: str | None, top: int, bottom: int) -> str:
     if not 0 < top < bottom or bottom > 100:
         said = f"{cardinal(top)} over {cardinal(bottom)}"
         return f"{cardinal(int(whole))} {said}" if whole else said
@@ -128,8 +103,8 @@ def _range(match: re.Match[str]) -> str:
 
 
 def _power(match: re.Match[str]) -> str:
-    exponent = (match[2] or match[3]).translate(_SUPERSCRIPTS)
-    return match[1] + (_POWERS.get(exponent) or f" to the power of {spoken_number(exponent)}")
+    said = _POWERS.get(match[2]) or f" to the power of {spoken_number(match[2])}"
+    return match[1] + said
 
 
 def _scientific(match: re.Match[str]) -> str:
@@ -140,47 +115,27 @@ def _scientific(match: re.Match[str]) -> str:
 def _glued(match: re.Match[str]) -> str:
     """A number and the letters around it: MP3, 5G, x86, B2B, 3D."""
     parts = re.findall(r"\d+|[^\W\d_]+", match[0])
-    return " ".join(small_or_digits(part) if part.isdigit() else part for part in parts)
+    return " ".join(name_number(part) if part.isdigit() else part for part in parts)
 
 
 def _number(match: re.Match[str]) -> str:
-    return ("minus " if match["sign"] else "") + spoken_number(match["number"])
+    words = ("minus " if match["sign"] else "") + spoken_number(match["number"])
+    start, end = match.span()
+    before, after = match.string[max(0, start - 1) : start], match.string[end : end + 1]
+    return f"{' ' if before.isalpha() else ''}{words}{' ' if after.isalpha() else ''}"
 
 
 def _address(text: str) -> str:
     return " dot ".join(digits(part) for part in text.split("."))
 
 
+def _pixels(match: re.Match[str]) -> str:
+    return f"{pairs(int(match[1]))} by {pairs(int(match[2]))}"
+
+
 def _lines(text: str) -> str:
     return f"{pairs(int(text[:-1]))} {text[-1]}"
 
-
-MONEY_RULES: Final = (
-    Rule(
-        re.compile(
-            rf"(?<!\w){_MINUS}(?P<currency>{_MARK})\s?(?P<number>{INTEGER})[ -]"
-            r"(?P<noun>bill|note|coin|ticket|fee|fine|prize|check|deposit|tip)\b"
-        ),
-        _money,
-    ),
-    Rule(
-        re.compile(
-            rf"(?<![A-Za-z\d]){_MINUS}(?P<currency>{_SYMBOL})\s?(?P<number>{NUMBER})"
-            rf"(?:\s?[-–]\s?(?:{_MARK})?(?P<last>{NUMBER}))?{_SCALE}(?:\s?/\s?(?P<per>[A-Za-z]{{1,9}})\b)?"
-        ),
-        _money,
-    ),
-    Rule(
-        re.compile(
-            rf"{BEFORE_NUMBER}{_MINUS}(?P<number>{NUMBER}){_SCALE}\s?(?P<currency>{_MARK})(?!\w)"
-        ),
-        _money,
-    ),
-    Rule(
-        re.compile(rf"{BEFORE_NUMBER}{_MINUS}(?P<number>{NUMBER}){_SCALE} (?P<currency>{_CODE})\b"),
-        _money,
-    ),
-)
 
 RULES: Final = (
     Rule(
@@ -189,6 +144,7 @@ RULES: Final = (
             r"|(?<![\w.+-])(?:(?:\+\d{1,3}|1)[ .-])?\d{3}([ .-])\d{3}\1\d{4}(?![\w-])"
             r"|(?<![\w.+-])\+\d{1,3}(?:[ .-]?\d{2,5}){2,5}(?![\w-])"
             r"|(?<![\w.+-])\d{3}-\d{4}(?![\w-])"
+            r"|(?<![\w.+-])0\d{2,4}(?: \d{3,4}){1,2}(?![\w-])"
             r"|(?<![\w.+-])\d{3}-\d{2}-\d{4}(?![\w-])"
             r"|(?<![\w.+-])\d{4}([ -])\d{4}\2\d{4}\2\d{4}(?![\w-])"
         ),
@@ -214,37 +170,49 @@ RULES: Final = (
         _named_version,
         hint=".",
     ),
-    *MONEY_RULES,
+    *money.RULES,
+    Rule(
+        re.compile(
+            r"\b([Rr]oom|[Ee]rror|[Ff]light|[Rr]oute|[Hh]ighway|Interstate|Boeing|Airbus|[RG]TX)"
+            r" ([1-9]\d{2,3})(?!\w|[.,:]\d)"
+        ),
+        lambda m: f"{m[1]} {name_number(m[2])}",
+    ),
+    Rule(re.compile(r"\b([Cc]all|[Dd]ial) (\d11)\b"), lambda m: f"{m[1]} {digits(m[2])}"),
+    Rule(re.compile(r"(?<![\w.])(\d{1,4})([a-z])(?=\s?[-+=*/^)])"), r"\1 \2"),
     Rule(re.compile(rf"{BEFORE_NUMBER}({NUMBER})e([+-]?\d{{1,3}})(?!\w)"), _scientific, hint="e"),
     Rule(
         re.compile(
-            rf"{BEFORE_NUMBER}{_MINUS}(?P<number>{NUMBER})\s?%?(?:\s?[-–]\s?(?P<last>{NUMBER}))?\s?(?P<mark>[%‰])"
+            rf"{BEFORE_NUMBER}{MINUS}(?P<number>{NUMBER})\s?%?(?:\s?[-–]\s?(?P<last>{NUMBER}))?\s?(?P<mark>[%‰])"
         ),
         _percent,
         hint="%‰",
     ),
     Rule(
         re.compile(
-            rf"{BEFORE_NUMBER}{_MINUS}(?P<number>{NUMBER})\s?°\s?(?:(?P<scale>[CFK])(?!\w))?"
+            rf"{BEFORE_NUMBER}{MINUS}(?P<number>{NUMBER})\s?°\s?(?:(?P<scale>[CFK])(?!\w))?"
         ),
         _degrees,
         hint="°",
     ),
+    Rule(
+        re.compile(
+            rf"(?<![\w./])(?:(\d{{1,3}}) )?(\d{{1,3}})/(\d{{1,3}})"
+            rf"(?:\s?(?P<unit>{_UNIT})(?!\w)|(?![\w/]|\.\d))"
+        ),
+        _fraction,
+        hint="/",
+    ),
+    Rule(re.compile(r"(\d\.\d)/(\d{1,3})(?![\w/]|\.\d)"), r"\1 out of \2", hint="/"),
     Rule(re.compile(r"(?<!\w)(\d)'\s?(\d{1,2})?\"?(?![\w'])"), _feet_inches, hint="'"),
     Rule(
         re.compile(
-            rf"{BEFORE_NUMBER}{_MINUS}(?P<number>{NUMBER})(?:\s?[-–]\s?(?P<last>{NUMBER}))?"
+            rf"{BEFORE_NUMBER}{MINUS}(?P<number>{NUMBER})(?:\s?[-–]\s?(?P<last>{NUMBER}))?"
             r"(?P<link>[ -]?)"
-            rf"(?P<unit>{_UNIT})(?P<power>\^?[23²³](?![\d]))?(?:/(?P<per>{_PER}))?(?![\w²³])"
+            rf"(?P<unit>{_UNIT})(?P<power>\^?[23](?!\d))?(?:/(?P<per>{_PER})(?P<squared>\^2)?)?"
+            r"(?![\w^])"
         ),
         _measure,
-    ),
-    Rule(re.compile(r"\b24/7\b"), "twenty-four seven", hint="/"),
-    Rule(re.compile(r"\b9/11\b"), "nine eleven", hint="/"),
-    Rule(
-        re.compile(r"(?<![\w./])(?:(\d{1,3}) )?(\d{1,3})/(\d{1,3})(?![\w/]|\.\d)"),
-        _fraction,
-        hint="/",
     ),
     Rule(
         re.compile(rf"{BEFORE_NUMBER}({INTEGER})(?:st|nd|rd|th)\b"),
@@ -252,11 +220,12 @@ RULES: Final = (
         hint="sdh",
     ),
     Rule(
-        re.compile(r"(?<![\w.])(\d{1,6}|[a-z])(?:\^\(?(-?\d{1,3})\)?|([⁻⁰¹²³⁴-⁹]{1,4}))(?!\w)"),
+        re.compile(r"(?<![\w.])(\d{1,6}|[A-Za-z]{1,2})\^\(?(-?\d{1,3})\)?(?!\w)"),
         _power,
-        hint="^⁰¹²³⁴⁵⁶⁷⁸⁹",
+        hint="^",
     ),
-    Rule(re.compile(r"(?<![\w.])(\d{1,4}) ?[x×] ?(?=\d)"), r"\1 by ", hint="x×"),
+    Rule(re.compile(r"(?<![\w.])(\d{3,4})[x×](\d{3,4})(?!\w)"), _pixels, hint="x×"),
+    Rule(re.compile(r"(?<![\w.])(\d{1,4}(?:\.\d)?)(?:[x×]| x )(?=\d)"), r"\1 by ", hint="x×"),
     Rule(re.compile(rf"{BEFORE_NUMBER}({NUMBER})[xX×](?!\w)"), r"\1 times", hint="xX×"),
     Rule(
         re.compile(rf"{BEFORE_NUMBER}({NUMBER})k\b"),
@@ -269,12 +238,12 @@ RULES: Final = (
         hint="K",
     ),
     Rule(
-        re.compile(rf"{BEFORE_NUMBER}({NUMBER})M\b"),
+        re.compile(rf"{BEFORE_NUMBER}({NUMBER})M\b(?! [A-Z])"),
         lambda m: spoken_number(m[1]) + " million",
         hint="M",
     ),
     Rule(
-        re.compile(rf"{BEFORE_NUMBER}({NUMBER})(?:B|bn)\b"),
+        re.compile(rf"{BEFORE_NUMBER}({NUMBER})(?:B|bn)\b(?! [A-Z])"),
         lambda m: spoken_number(m[1]) + " billion",
         hint="Bb",
     ),
@@ -290,5 +259,5 @@ RULES: Final = (
         re.compile(r"(?<![^\W_])(?=[^\W_]{0,12}\d)(?=\d{0,12}[^\W\d_])[^\W_]{2,20}(?![^\W_])"),
         _glued,
     ),
-    Rule(re.compile(rf"{_MINUS}(?<!\d)(?P<number>{NUMBER}|\.\d{{1,15}}(?!\d))"), _number),
+    Rule(re.compile(rf"{MINUS}(?<!\d)(?P<number>{NUMBER}|\.\d{{1,15}}(?!\d))"), _number),
 )

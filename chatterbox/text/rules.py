@@ -12,6 +12,7 @@ from typing import Final
 NUMBER: Final = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?"
 INTEGER: Final = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
 BEFORE_NUMBER: Final = r"(?<![\w.])(?<!\d,)"
+MINUS: Final = r"(?:(?<![\w)])(?P<sign>-))?"
 AFTER_NUMBER: Final = r"(?!\w|[.,]\d)"
 
 

@@ -88,7 +88,7 @@ _COUNTED_UNITS: Final = """
     mW milliwatt, W watt, kW kilowatt, MW megawatt, GW gigawatt, mV millivolt, V volt, kV kilovolt,
     mA milliamp, mAh milliamp hour, Wh watt hour, kWh kilowatt hour, MWh megawatt hour, J joule,
     kJ kilojoule, cal calorie, kcal kilocalorie, Pa pascal, hPa hectopascal, kPa kilopascal,
-    N newton, dB decibel, ohm ohm, kohm kiloohm, Mohm megaohm, B byte, kB kilobyte, KB kilobyte,
+    N newton, dB decibel, ohm ohm, kohm kiloohm, Mohm megaohm, kB kilobyte, KB kilobyte,
     MB megabyte, GB gigabyte, TB terabyte, PB petabyte, KiB kibibyte, MiB mebibyte, GiB gibibyte,
     kb kilobit, Mb megabit, Gb gigabit, px pixel, MP megapixel, kn knot, pt point
 """
@@ -150,9 +150,9 @@ PER: Final = {
     "dL": "deciliter",
     "m": "meter",
     "m2": "square meter",
-    "m²": "square meter",
+    "m^2": "square meter",
     "m3": "cubic meter",
-    "m³": "cubic meter",
+    "m^3": "cubic meter",
     "km": "kilometer",
     "lb": "pound",
     "oz": "ounce",

@@ -186,6 +186,6 @@ _RULES: Final = (
         hint=".",
     ),
     Rule(re.compile(r"(?<=[a-z]{2})\.(?=[A-Z][a-z])"), ". ", hint="."),
-    Rule(re.compile(r"(?<=[a-z]{2})\.(?=[a-z]{2})"), " dot ", hint="."),
+    Rule(re.compile(r"(?<=[a-z]{2})\.(?=[a-z]{2})|(?<=[A-Z]{2})\.(?=[A-Z]{2})"), " dot ", hint="."),
     Rule(re.compile(r"(?<=\w)\(\)"), "", hint="("),
 )

@@ -70,6 +70,7 @@ _IN_A_SENTENCE: Final = {
 }
 _MAYBE_LAST: Final = {
     "etc.": "et cetera",
+    "Etc.": "Et cetera",
     "et al.": "and others",
     "Jr.": "Junior",
     "Sr.": "Senior",
@@ -87,8 +88,6 @@ _MAYBE_LAST: Final = {
     "Hwy.": "Highway",
     "Ln.": "Lane",
     "est.": "established",
-    "max.": "maximum",
-    "min.": "minimum",
     "avg.": "average",
     "Ph.D.": "P H D",
     "Jan.": "January",
@@ -128,7 +127,7 @@ _RULERS: Final = any_of(
         Gustav Christian Margaret Robert Malcolm Alfonso Joseph Leopold Pedro Felipe Juan Albert
     """)
 )
-_ROMAN: Final = r"(?=[IVXL])(?:X{0,3}|XL|L)(?:IX|IV|V?I{0,3})"
+_ROMAN: Final = r"(?=[IVXL])(?:XL|L?X{0,3})(?:IX|IV|V?I{0,3})(?!\w)"
 _ROMAN_DIGITS: Final = {"I": 1, "V": 5, "X": 10, "L": 50}
 _I_IS_A_NUMBER: Final = (
     r"(?=[,.;:!?)]|$| (?:of|and|was|is|ruled|reigned|died|in|became|to|had|who|began|ended)\b)"
@@ -200,6 +199,7 @@ RULES: Final = (
         re.compile(rf"(?<![\w.])({any_of(_TITLES)})\.?(?=\s[A-Z])"),
         lambda m: _TITLES[m[1]],
     ),
+    Rule(re.compile(r"\b(Mr|Mrs|Ms)\.(?=\s[a-z&])"), lambda m: _TITLES[m[1]], hint="M"),
     Rule(re.compile(r"\bSt\."), _saint_or_street, hint="."),
     Rule(re.compile(r"\bDr\.?(?!\w)"), _doctor_or_drive, hint="D"),
     Rule(
@@ -212,12 +212,12 @@ RULES: Final = (
         re.compile(r"(?<![\w.])([ap])\.\s?m\.?(?!\w)", re.I), lambda m: m[1].upper() + "M", hint="."
     ),
     Rule(
-        re.compile(rf"\b({_NUMBERED}) ({_ROMAN})\b(?!['.]\w)"),
-        lambda m: f"{m[1]} {cardinal(_roman(m[2]))}",
-        hint="IVXL",
+        re.compile(rf"\b({_NUMBERED}) ({_ROMAN}|(?:i{{2,3}}|i?v|vi{{1,3}}|ix)\b)(?!['.]\w)"),
+        lambda m: f"{m[1]} {cardinal(_roman(m[2].upper()))}",
+        hint="IVXLivx",
     ),
     Rule(
-        re.compile(rf"\b({_RULERS}) (?:((?!I\b){_ROMAN})\b|(I){_I_IS_A_NUMBER})(?!['.]\w)"),
+        re.compile(rf"\b({_RULERS}) (?:((?!I\b){_ROMAN})|(I){_I_IS_A_NUMBER})(?!['.]\w)"),
         lambda m: f"{m[1]} the {ordinal(_roman(m[2] or m[3]))}",
         hint="IVXL",
     ),
@@ -251,6 +251,11 @@ def _like(written: str, spoken: str) -> str:
 
 
 SYMBOLS: Final = (
+    Rule(re.compile(r"(?<=\b[a-z])\(([a-z](?:, ?[a-z]){0,4})\)"), r" of \1", hint="("),
+    Rule(re.compile(r"(?<=\b[A-Z]):(?=[A-Z]\b)"), " to ", hint=":"),
+    Rule(re.compile(r"(?<=\s)-(?=[A-Za-z](?:\s|$))"), "dash ", hint="-"),
+    Rule(re.compile(r"(?<=\w)–(?=[a-z])"), " to ", hint="–"),
+    Rule(re.compile(r"(?<!\w)'n'(?!\w)"), "and", hint="'"),
     Rule(re.compile(r"<=>|<->"), " to and from ", hint="<"),
     Rule(re.compile(r"[-=]+>"), " to ", hint=">"),
     Rule(re.compile(r"<-+"), " from ", hint="<"),

@@ -1,0 +1,128 @@
+"""Text → phonemes → text tokens of the bundled voice."""
+# ruff: noqa: RUF001 (phonemes look like other letters)
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from chatterbox.config import TextConfig
+from chatterbox.text.front_end import FrontEnd, load_front_end
+from chatterbox.text.phonemes import FrontEndMissing, PhonemeFrontEnd
+
+SYMBOLS = ["<pad>", "<start>", *" !,.:;?—AIOQSTWYbdfhijklmnpstuvwzæðŋɐɑɔəɛɜɡɪɹɾʃʊʌʒʔʤʧˈˌθᵊᵻ"]
+
+
+@pytest.fixture(scope="module")
+def front_end() -> PhonemeFrontEnd:
+    return PhonemeFrontEnd(SYMBOLS)
+
+
+@pytest.mark.parametrize(
+    ("text", "phonemes"),
+    [
+        ("Hello there.", "həlˈO ðˈɛɹ."),
+        ("I said no.", "ˌI sˈɛd nˈO."),  # hibari alone says "number"
+        ("Take plan B.", "tˈAk plˈæn bˈi."),  # hibari alone takes "B." for an initial
+        ('"Hello," she (Ann) said...', "həlˈO, ʃi, ˈæn, sˈɛd..."),
+        ("Is it 3?", "ˌɪz ɪt θɹˈi?"),
+        ("no stop", "nˈO stˈɑp."),
+        ("Hello there,", "həlˈO ðˈɛɹ,"),
+        ("NASA uses XML.", "nˈæsə jˈuzᵻz ˌɛksˌɛmˈɛl."),
+        ("", ""),
+        ("😀", ""),
+        ("?!", ""),
+    ],
+)
+def test_phonemes(front_end: PhonemeFrontEnd, text: str, phonemes: str) -> None:
+    """Guards what the model is fed: as in training, with an end mark, without quotation marks."""
+    assert front_end(text) == phonemes
+
+
+def test_tokens_are_places_in_the_symbol_table(front_end: PhonemeFrontEnd) -> None:
+    """Guards the checkpoint's numbering; a shift by one would still sound like some language."""
+    encoded = front_end.encode("No.")
+    assert [SYMBOLS[token] for token in encoded.tokens] == list("nˈO.")
+    assert encoded.warnings == []
+    assert front_end.separator == SYMBOLS.index(" ")
+
+
+def test_names_in_the_table_are_not_phonemes() -> None:
+    """Guards against "<pad>" or an empty entry taking part in the lookup of characters."""
+    front_end = PhonemeFrontEnd(["<pad>", "", "n"])
+    assert front_end.tokens("n<>") == [2]
+    assert front_end.separator is None
+
+
+def test_a_phoneme_without_token_is_dropped_with_a_warning() -> None:
+    """Guards a table that lacks a sound: the segment goes on, and says so."""
+    encoded = PhonemeFrontEnd(list("nO.")).encode("No.")
+    assert encoded.tokens == [0, 1, 2]
+    assert [(warning.code, "ˈ" in warning.message) for warning in encoded.warnings] == [
+        ("skipped_phonemes", True)
+    ]
+
+
+def test_skipped_text_reaches_the_warnings(front_end: PhonemeFrontEnd) -> None:
+    """Guards the way of a warning from the cleaner to the client."""
+    encoded = front_end.encode("Hi 😀.")
+    assert [SYMBOLS[token] for token in encoded.tokens] == list("hˈI.")
+    assert [warning.code for warning in encoded.warnings] == ["skipped_emoji"]
+
+
+def test_nothing_to_say_is_an_empty_list(front_end: PhonemeFrontEnd) -> None:
+    """Guards the engine's `UnspeakableText`: punctuation alone must not become tokens."""
+    encoded = front_end.encode("😀 ... !")
+    assert encoded.tokens == []
+    assert encoded.warnings != []
+
+
+def test_every_table_row_is_pronounceable(front_end: PhonemeFrontEnd) -> None:
+    """Guards words that the dictionary would drop in silence."""
+    for word in ("Missus", "Miz", "hertz", "kilowatt", "Celsius", "et cetera", "hashtag", "rubles"):
+        assert len(front_end.tokens(front_end(word))) > len(word) // 2
+
+
+def test_it_is_a_front_end() -> None:
+    """Guards the engine's contract: what `config.json` names is what this file tests."""
+    front_end: FrontEnd = load_front_end(TextConfig(symbols=tuple(SYMBOLS)))
+    assert isinstance(front_end, PhonemeFrontEnd)
+    assert front_end.separator == SYMBOLS.index(" ")
+
+
+def test_a_sentence_is_read_within_milliseconds(front_end: PhonemeFrontEnd) -> None:
+    """Guards first audio: reading stands between the text and the first speech token."""
+    text = "The quick brown fox jumps over the lazy dog, and then it rests for a while."
+    front_end.encode(text)
+    start = time.process_time()
+    for _ in range(10):
+        front_end.encode(text)
+    assert time.process_time() - start < 0.2  # measured 0.01
+
+
+BLOCKED = """
+import sys
+sys.modules["hibari"] = sys.modules["hibari.g2p"] = None
+from chatterbox.text.phonemes import FrontEndMissing, PhonemeFrontEnd
+try:
+    PhonemeFrontEnd([])("Hello.")
+except FrontEndMissing as error:
+    sys.exit(0 if "pip install hibari-tts" in str(error) else 3)
+sys.exit(4)
+"""
+
+
+def test_a_missing_package_is_named() -> None:
+    """Guards the newcomer: which package is missing, and how to get it."""
+    assert issubclass(FrontEndMissing, RuntimeError)
+    assert subprocess.run([sys.executable, "-c", BLOCKED], check=False).returncode == 0
+
+
+def test_importing_the_module_loads_no_dictionary() -> None:
+    """Guards the start-up of daemons that run another checkpoint: hibari only when needed."""
+    code = """
+import sys, chatterbox.text.phonemes
+sys.exit("hibari" in sys.modules or "torch" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
