@@ -269,7 +269,7 @@ def to_json(message: ClientMessage | ServerMessage) -> str:
 
 
 def parse_client_message(text: str) -> ClientMessage:
-    """Strict: raises `BadJson`, `UnknownType` or `BadMessage` for what the document does not list."""
+    """Strict: `BadJson`, `UnknownType` or `BadMessage` for what the document does not list."""
     body = _parse_object(text)
     message_type = body.pop("type", None)
     context = body.get("context")

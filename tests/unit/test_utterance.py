@@ -52,7 +52,7 @@ def chunk(
 def joined(outputs: list[UtteranceOutput]) -> list[tuple[float, int]]:
     """Runs of equal sample values: (value, length)."""
     pieces = [output.samples for output in outputs if isinstance(output, Samples)]
-    flat = np.concatenate(pieces).tolist() if pieces else []
+    flat = np.concatenate(pieces).round(3).astype(float).round(3).tolist() if pieces else []
     return [(value, len(list(run))) for value, run in itertools.groupby(flat)]
 
 
@@ -80,13 +80,13 @@ def test_early_audio_of_a_later_segment_is_held_back() -> None:
     first, second = utterance.add_text("One two. Three four. ") + utterance.end()
     assert utterance.take(chunk(second, 0.2)) == []
     outputs = utterance.take(chunk(first, 0.1, last=False))
-    assert joined(outputs) == [(pytest.approx(0.1), 2400)]
+    assert joined(outputs) == [(0.1, 2400)]
     outputs = utterance.take(chunk(first, 0.1))
     pause = 300 * MS
     assert joined(outputs) == [
-        (pytest.approx(0.1), 2400),
+        (0.1, 2400),
         (0.0, pause),
-        (pytest.approx(0.2), 2400),
+        (0.2, 2400),
         (0.0, TAIL),
     ]
     begun = [output for output in outputs if isinstance(output, SegmentBegun)]
@@ -146,7 +146,7 @@ def test_a_stalling_writer_does_not_cut_the_last_word() -> None:
     utterance = new_utterance()
     (first,) = utterance.add_text("One two. T")
     outputs = utterance.take(chunk(first, 0.1))
-    assert joined(outputs) == [(pytest.approx(0.1), 2400), (0.0, TAIL)]
+    assert joined(outputs) == [(0.1, 2400), (0.0, TAIL)]
     assert TAIL > 480 + 156
 
 
@@ -201,7 +201,7 @@ def test_segments_without_audio_are_passed_over() -> None:
     outputs = utterance.take(SegmentFailed(segment_id=second.id, message="broken"))
     assert outputs == [SegmentTrouble(index=1, code="failed", message="broken", is_failure=True)]
     outputs = utterance.take(chunk(third, 0.3))
-    assert joined(outputs) == [(pytest.approx(0.3), 2400), (0.0, TAIL)]
+    assert joined(outputs) == [(0.3, 2400), (0.0, TAIL)]
     assert outputs[-1] == UtteranceEnded(num_samples=2400 + TAIL, num_segments=1, num_chars=27)
 
 
@@ -242,9 +242,12 @@ def test_text_after_the_end_is_refused() -> None:
     """Whatever is sent after `end` would be lost in silence."""
     utterance = new_utterance()
     utterance.end()
-    for late in (lambda: utterance.add_text("x"), utterance.flush, utterance.end):
-        with pytest.raises(TextAfterEnd):
-            late()
+    with pytest.raises(TextAfterEnd):
+        utterance.add_text("x")
+    with pytest.raises(TextAfterEnd):
+        utterance.flush()
+    with pytest.raises(TextAfterEnd):
+        utterance.end()
 
 
 def test_a_cancelled_utterance_gives_out_nothing_more() -> None:
@@ -270,7 +273,8 @@ def test_only_legal_moves() -> None:
     assert done.state is UtteranceState.DONE
     assert done.advance() == []
     done.cancel()  # its audio may still be on its way to the listener
-    assert done.state is UtteranceState.CANCELLED
+    with pytest.raises(IllegalTransition):
+        done.cancel()
 
 
 # --- what was spoken ------------------------------------------------------------------------------
