@@ -31,10 +31,11 @@ _PUNCTUATION: Final = (
         lambda m: m[0].strip()[-1] if "," not in m[0] else ",",
         hint=",;:",
     ),
-    Rule(re.compile(r"[,;:]\s?(?=[.!?—])|(?<=[.!?])\s?[,;:]+"), "", hint=",;:"),
+    Rule(re.compile(r"[,;:]\s?(?=[.!?—])|(?<=[.!?])(?<!\.\.)\s?[,;:]+"), "", hint=",;:"),
     Rule(re.compile(r"(?<=— )[,;:] ?"), "", hint="—"),
     Rule(re.compile(r"([.!?]) (?=[.!?])"), r"\1", hint=".!?"),
-    Rule(re.compile(r"(?<!\.)\.(?:\.|[!?])(?!\.)|([!?])\.+"), lambda m: m[1] or m[0][-1], hint="."),
+    Rule(re.compile(r"(?<!\.)\.\.(?!\.)"), "...", hint="."),
+    Rule(re.compile(r"(?<!\.)\.([!?])|([!?])\.+"), lambda m: m[1] or m[2], hint="."),
     Rule(re.compile(r"(?<=[,;:!?])(?=[^\W\d])"), " ", hint=",;:!?"),
 )
 _SPOKEN: Final = re.compile(r"[^\W_]")

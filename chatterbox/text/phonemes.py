@@ -56,8 +56,9 @@ class PhonemeFrontEnd:
         body = spoken.rstrip(_STOPS + " ")
         if not body:
             return ""
-        # A final "B." would be taken for an initial and lose its full stop.
-        stops = spoken[len(body) :].strip() or "."
+        # A final "B." would be taken for an initial and lose its full stop. Of a piece that ends
+        # inside a sentence the voice has learned the bare words; the pause is the daemon's.
+        stops = spoken[len(body) :].strip(" ,;:—")
         g2p = self._g2p or self._load()
         # hibari's own normaliser stays off: it reads "I said no." as "I said number."
         phonemes = g2p(body, normalize_text=False).translate(_SILENT)

@@ -252,7 +252,7 @@ def _like(written: str, spoken: str) -> str:
 
 SYMBOLS: Final = (
     Rule(re.compile(r"(?<=\b[a-z])\(([a-z](?:, ?[a-z]){0,4})\)"), r" of \1", hint="("),
-    Rule(re.compile(r"(?<=\b[A-Z]):(?=[A-Z]\b)"), " to ", hint=":"),
+    Rule(re.compile(r"(?<=\b[A-Za-z]):(?=[A-Za-z]\b)"), " to ", hint=":"),
     Rule(re.compile(r"(?<=\s)-(?=[A-Za-z](?:\s|$))"), "dash ", hint="-"),
     Rule(re.compile(r"(?<=\w)–(?=[a-z])"), " to ", hint="–"),
     Rule(re.compile(r"(?<!\w)'n'(?!\w)"), "and", hint="'"),

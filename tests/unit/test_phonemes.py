@@ -27,8 +27,10 @@ def front_end() -> PhonemeFrontEnd:
         ("Take plan B.", "tˈAk plˈæn bˈi."),  # hibari alone takes "B." for an initial
         ('"Hello," she (Ann) said...', "həlˈO, ʃi, ˈæn, sˈɛd..."),
         ("Is it 3?", "ˌɪz ɪt θɹˈi?"),
-        ("no stop", "nˈO stˈɑp."),
-        ("Hello there,", "həlˈO ðˈɛɹ,"),
+        ("no stop", "nˈO stˈɑp"),
+        ("Hello there,", "həlˈO ðˈɛɹ"),
+        ("He left —", "hˌi lˈɛft"),
+        ("He left...", "hˌi lˈɛft..."),
         ("NASA uses XML.", "nˈæsə jˈuzᵻz ˌɛksˌɛmˈɛl."),
         ("", ""),
         ("😀", ""),
@@ -36,7 +38,7 @@ def front_end() -> PhonemeFrontEnd:
     ],
 )
 def test_phonemes(front_end: PhonemeFrontEnd, text: str, phonemes: str) -> None:
-    """Guards what the model is fed: as in training, with an end mark, without quotation marks."""
+    """Guards what the model is fed: as in training, a sentence with its end, a part without."""
     assert front_end(text) == phonemes
 
 
