@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from chatterbox.api import SAMPLE_RATE
 from daemon.engine_thread import EngineThread, Hold, SetOrigin
 from daemon.offer import ContextSettings
-from daemon.opus import PACKET_SAMPLES, EncodedPacket, new_encoder
+from daemon.opus import PACKET_SAMPLES, EncodedPacket, PacketEncoder, new_encoder
 from daemon.outbox import Outbox
 from daemon.protocol import (
     AudioEnd,
@@ -36,8 +37,12 @@ from daemon.utterance import (
     UtteranceOutput,
 )
 
-_HOLD_AT_SAMPLES = 2 * SAMPLE_RATE
-_GO_ON_AT_SAMPLES = SAMPLE_RATE
+Result = TypeVar("Result")
+
+_HOLD_AT_SAMPLES = 20 * SAMPLE_RATE
+"""More than the longest segment, which may be made ahead of time to free its slot; so it is reached
+only when packets do not get out."""
+_GO_ON_AT_SAMPLES = 10 * SAMPLE_RATE
 _JOB_SAMPLES = 10 * PACKET_SAMPLES
 """Longest stretch that one encoding job takes, so that contexts take turns in the pool."""
 _ORIGIN_STEP_S = 0.001
@@ -66,7 +71,7 @@ class Delivery:
         self._executor = executor
         self._on_end = on_end
         self._format = settings.format
-        self._encoder = new_encoder(settings.format, bitrate=settings.bitrate)
+        self._bitrate = settings.bitrate
         self._lane = outbox.open_lane(
             max_lead_s=settings.max_lead_ms / 1000, on_sent=self._note_sent
         )
@@ -99,35 +104,36 @@ class Delivery:
         self._outputs.clear()
 
     async def run(self) -> None:
-        """Encode until the utterance has ended."""
+        """Encode until the utterance has ended. The encoder lives no longer than this."""
+        encoder = await self._in_pool(partial(new_encoder, self._format, bitrate=self._bitrate))
         while True:
             await self._has_outputs.wait()
             self._has_outputs.clear()
             while self._outputs:
                 output = self._outputs.popleft()
                 if isinstance(output, Samples):
-                    await self._encode(output.samples)
+                    await self._encode(encoder, output.samples)
                 elif isinstance(output, UtteranceEnded):
-                    await self._finish(output)
+                    await self._finish(encoder, output)
                     return
                 else:
                     self._push_note(output)
 
-    async def _encode(self, samples: NDArray[np.float32]) -> None:
+    async def _encode(self, encoder: PacketEncoder, samples: NDArray[np.float32]) -> None:
         # The very first packet goes out alone: the rest of its chunk must not delay it.
         job_samples = PACKET_SAMPLES if self._num_packets == 0 else _JOB_SAMPLES
         while samples.size:
             job, samples = samples[:job_samples], samples[job_samples:]
-            self._push_packets(await self._in_pool(partial(self._encoder.encode, job)))
+            self._push_packets(await self._in_pool(partial(encoder.encode, job)))
             job_samples = _JOB_SAMPLES
 
-    async def _in_pool(self, encode: Callable[[], list[EncodedPacket]]) -> list[EncodedPacket]:
+    async def _in_pool(self, work: Callable[[], Result]) -> Result:
         if self._format is not AudioFormat.OPUS:
-            return encode()  # cheaper than the way to the pool and back
-        return await asyncio.get_running_loop().run_in_executor(self._executor, encode)
+            return work()  # cheaper than the way to the pool and back
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
-    async def _finish(self, ended: UtteranceEnded) -> None:
-        self._push_packets(await self._in_pool(self._encoder.finish))
+    async def _finish(self, encoder: PacketEncoder, ended: UtteranceEnded) -> None:
+        self._push_packets(await self._in_pool(encoder.finish))
         message = AudioEnd(
             context=self._context,
             samples=ended.num_samples,

@@ -284,15 +284,17 @@ class _Stepper:
 
     def _record(self, events: Sequence[EngineEvent]) -> Batch:
         """Tell the scheduler, free the slots of what is over, address the news."""
-        batch: Batch = []
+        batch: Batch = [(self._scheduler.utterance_of(event.segment_id), event) for event in events]
         for event in events:
-            batch.append((self._scheduler.utterance_of(event.segment_id), event))
             if isinstance(event, PcmChunk):
                 self._scheduler.record(event.segment_id, num_samples=event.samples.size)
             if isinstance(event, SegmentFailed) or (isinstance(event, PcmChunk) and event.is_last):
-                slot = self._scheduler.finish(event.segment_id)
-                if event.segment_id in self._never_started:
-                    self._never_started.discard(event.segment_id)
-                else:
-                    self._engine.release(slot)
+                self._finish(event.segment_id)
         return batch
+
+    def _finish(self, segment_id: SegmentId) -> None:
+        slot = self._scheduler.finish(segment_id)
+        if segment_id in self._never_started:
+            self._never_started.discard(segment_id)
+        else:
+            self._engine.release(slot)

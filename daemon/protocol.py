@@ -5,7 +5,6 @@ are checked by others.
 """
 
 import json
-import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -14,12 +13,12 @@ from typing import Any, ClassVar, Self
 
 from chatterbox.api import OptionSpec
 from daemon.errors import BadJson, BadMessage, UnknownType
+from daemon.fields import MAX_CONTEXT_NAME_CHARS, FieldReader, is_text
 
 PROTOCOL = "chatterboxd.v1"
 PACKET_MS = 20
 PRE_SKIP_48K = 312
 """Samples at 48 kHz that an Opus decoder drops at the start of each context."""
-MAX_CONTEXT_NAME_CHARS = 64
 MAX_SEED = 2**31 - 1
 
 
@@ -273,14 +272,14 @@ def parse_client_message(text: str) -> ClientMessage:
     body = _parse_object(text)
     message_type = body.pop("type", None)
     context = body.get("context")
-    known_context = context if isinstance(context, str) and _is_text(context) else None
+    known_context = context if isinstance(context, str) and is_text(context) else None
     if not isinstance(message_type, str):
         raise BadMessage("the message has no type", context=known_context)
     parse = _CLIENT_PARSERS.get(message_type)
     if parse is None:
         shown = repr(message_type[:MAX_CONTEXT_NAME_CHARS])
         raise UnknownType(f"there is no message type {shown}", context=known_context)
-    reader = _FieldReader(message_type, body, context=known_context)
+    reader = FieldReader(message_type, body, context=known_context)
     message = parse(reader)
     reader.refuse_the_rest()
     return message
@@ -332,95 +331,10 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
-def _is_text(value: str) -> bool:
-    """JSON escapes can spell half a surrogate pair, which no UTF-8 message could carry back."""
-    return not any("\ud800" <= char <= "\udfff" for char in value)
-
-
-class _FieldReader:
-    """Takes typed fields out of one message and complains about the first that does not fit."""
-
-    def __init__(self, message_type: str, body: dict[str, Any], *, context: str | None) -> None:
-        self._type = message_type
-        self._body = body
-        self._context = context
-
-    def _error(self, name: str, problem: str) -> BadMessage:
-        return BadMessage(f"{self._type}: {name} {problem}", context=self._context)
-
-    def context(self) -> str:
-        name = self.text("context")
-        if not 1 <= len(name) <= MAX_CONTEXT_NAME_CHARS:
-            self._context = None
-            raise self._error("context", f"must have 1 to {MAX_CONTEXT_NAME_CHARS} characters")
-        return name
-
-    def text(self, name: str) -> str:
-        value = self.optional_text(name)
-        if value is None:
-            raise self._error(name, "is missing")
-        return value
-
-    def optional_text(self, name: str) -> str | None:
-        value = self._body.pop(name, None)
-        if value is None:
-            return None
-        if not isinstance(value, str):
-            raise self._error(name, "must be a string")
-        if not _is_text(value):
-            raise self._error(name, "holds half a surrogate pair")
-        return value
-
-    def optional_integer(self, name: str, *, minimum: int, maximum: int) -> int | None:
-        value = self._body.pop(name, None)
-        if value is None:
-            return None
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise self._error(name, "must be an integer")
-        if not minimum <= value <= maximum:
-            raise self._error(name, f"must lie between {minimum} and {maximum}")
-        return value
-
-    def optional_number(self, name: str, *, minimum: float) -> float | None:
-        value = self._body.pop(name, None)
-        if value is None:
-            return None
-        number = self._as_number(name, value)
-        if number < minimum:
-            raise self._error(name, f"must be at least {minimum:g}")
-        return number
-
-    def numbers(self, name: str) -> dict[str, float]:
-        value = self._body.pop(name, None)
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            raise self._error(name, "must be an object of names and numbers")
-        if not all(_is_text(key) for key in value):
-            raise self._error(name, "holds half a surrogate pair")
-        return {key: self._as_number(f"{name}.{key}", item) for key, item in value.items()}
-
-    def _as_number(self, name: str, value: object) -> float:
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise self._error(name, "must be a number")
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-        if not math.isfinite(number):
-            raise self._error(name, "is too large")
-        return number
-
-    def refuse_the_rest(self) -> None:
-        for name in self._body:
-            shown = repr(name[:MAX_CONTEXT_NAME_CHARS])
-            raise BadMessage(f"{self._type}: unknown field {shown}", context=self._context)
-
-
 _INT32 = 2**31 - 1
 
 
-def _parse_open(reader: _FieldReader) -> Open:
+def _parse_open(reader: FieldReader) -> Open:
     return Open(
         context=reader.context(),
         voice=reader.optional_text("voice"),
@@ -436,25 +350,25 @@ def _parse_open(reader: _FieldReader) -> Open:
     )
 
 
-def _parse_text(reader: _FieldReader) -> TextDelta:
+def _parse_text(reader: FieldReader) -> TextDelta:
     return TextDelta(context=reader.context(), text=reader.text("text"))
 
 
-def _parse_flush(reader: _FieldReader) -> Flush:
+def _parse_flush(reader: FieldReader) -> Flush:
     return Flush(context=reader.context())
 
 
-def _parse_end(reader: _FieldReader) -> End:
+def _parse_end(reader: FieldReader) -> End:
     return End(context=reader.context())
 
 
-def _parse_cancel(reader: _FieldReader) -> Cancel:
+def _parse_cancel(reader: FieldReader) -> Cancel:
     return Cancel(
         context=reader.context(), played_ms=reader.optional_number("played_ms", minimum=0)
     )
 
 
-_CLIENT_PARSERS: Mapping[str, Callable[[_FieldReader], ClientMessage]] = {
+_CLIENT_PARSERS: Mapping[str, Callable[[FieldReader], ClientMessage]] = {
     Open.type: _parse_open,
     TextDelta.type: _parse_text,
     Flush.type: _parse_flush,

@@ -196,16 +196,22 @@ class Scheduler:
         return (1, lead_s, stream.arrival)
 
     def slots_to_step(self, now_s: float) -> list[SlotIndex]:
-        """The busy slots whose listeners want more audio now."""
-        wanting = [
-            (item.slot, stream.lead_s(item, now_s=now_s))
+        """The busy slots that go on now: of hungry listeners if there are any, else of all who are
+        not far ahead. While somebody waits for a slot, the others finish their segments as well: a
+        slot that rests in mid-segment would keep the waiting listener silent for nothing."""
+        leads_s = {
+            item.slot: (stream.lead_s(item, now_s=now_s), stream.max_lead_s)
             for stream in self._streams.values()
             if not stream.is_held
             for item in stream.started
-            if item.slot is not None and not stream.is_ahead(item, now_s=now_s)
-        ]
-        hungry = [slot for slot, lead_s in wanting if lead_s < self._comfort_lead_s]
-        return sorted(hungry or [slot for slot, _ in wanting])
+            if item.slot is not None
+        }
+        wanting = {slot: lead_s for slot, (lead_s, max_s) in leads_s.items() if lead_s < max_s}
+        hungry = [slot for slot, lead_s in wanting.items() if lead_s < self._comfort_lead_s]
+        if hungry:
+            return sorted(hungry)
+        is_wanted = any(item.waiting_since_s is not None for item in self._streams.values())
+        return sorted(leads_s if is_wanted else wanting)
 
     def expired(self, now_s: float) -> list[UtteranceId]:
         """Utterances that have waited too long for a slot."""

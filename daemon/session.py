@@ -6,89 +6,49 @@ A reader task, a writer task, and a delivery task for each context, all on the e
 import asyncio
 import itertools
 import logging
-from collections import OrderedDict
 from collections.abc import Coroutine
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from chatterbox.api import SAMPLE_RATE, Segment
-from daemon.delivery import Delivery
-from daemon.engine_thread import EngineThread, News, NoSlot, Speak
+from daemon.context import Context, ContextMemory
+from daemon.engine_thread import EngineThread
 from daemon.errors import (
     BinaryMessage,
-    Busy,
     ContextLost,
     Draining,
     DuplicateContext,
     EngineBroken,
     EngineFailed,
     GoingAway,
-    SegmentLost,
     SessionClosed,
     SlowReader,
     TooManyContexts,
     UnknownContext,
     WireError,
 )
-from daemon.offer import ContextSettings, Offer
+from daemon.offer import Offer
 from daemon.outbox import Outbox
 from daemon.protocol import (
     Cancel,
-    Cancelled,
     End,
     Failed,
     Flush,
     Open,
     ServerMessage,
     TextDelta,
-    Warned,
     parse_client_message,
     to_json,
-)
-from daemon.segmenter import Segmenter
-from daemon.utterance import (
-    SegmentTrouble,
-    SpeechSettings,
-    Utterance,
-    UtteranceId,
-    UtteranceOutput,
 )
 
 _log = logging.getLogger(__name__)
 
-_MAX_RECENT = 32
+_NUM_REMEMBERED = 32
 """Contexts that ended last and can still be asked what of them was heard."""
 _CLOSE_S = 1.0
 """How long a client may take to answer a close before its socket is dropped."""
-
-
-@dataclass(slots=True)
-class _Context:
-    """One live utterance with all that serves it."""
-
-    settings: ContextSettings
-    number: int
-    utterance: Utterance
-    utterance_id: UtteranceId
-    delivery: Delivery
-    task: "asyncio.Task[None]"
-    flush_timer: asyncio.TimerHandle | None = None
-
-    @property
-    def name(self) -> str:
-        return self.settings.context
-
-
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    """A context whose audio has all been sent; the listener may still be hearing it."""
-
-    utterance: Utterance
-    num_samples_sent: int
 
 
 class Session:
@@ -106,8 +66,9 @@ class Session:
         self._executor = executor
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(self._engine.clock)
-        self._contexts: dict[str, _Context] = {}
-        self._recent: OrderedDict[str, _Ended] = OrderedDict()
+        self._contexts: dict[str, Context] = {}
+        self._task_of: dict[Context, asyncio.Task[None]] = {}
+        self._ended = ContextMemory(size=_NUM_REMEMBERED)
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing: asyncio.Future[None] = self._loop.create_future()
@@ -118,7 +79,7 @@ class Session:
 
     async def run(self) -> None:
         """Returns when the session is over and nothing of it is left."""
-        self._post(self._offer.begin())
+        self.post(self._offer.begin())
         self._spawn(self._read())
         self._spawn(self._write())
         close_code, reason = 1000, ""
@@ -146,7 +107,7 @@ class Session:
         self._is_breaking_off = True
         if isinstance(error, EngineBroken):
             for context in list(self._contexts.values()):
-                self._lose(context, EngineFailed("the speech engine broke", context=context.name))
+                self.lose(context, EngineFailed("the speech engine broke", context=context.name))
         self._spawn(self._close_when_told(error))
 
     async def _close_when_told(self, error: SessionClosed) -> None:
@@ -160,7 +121,8 @@ class Session:
 
     async def _tear_down(self) -> None:
         for context in list(self._contexts.values()):
-            self._drop(context)
+            context.cancel()
+            self._remove(context)
         tasks = [task for task in self._tasks if not task.done()]
         for task in tasks:
             task.cancel()
@@ -201,11 +163,11 @@ class Session:
                 stall_s = self._offer.config.stall_s
                 raise SlowReader(f"nothing was read for {stall_s:g} s") from None
 
-    def _post(self, message: ServerMessage) -> None:
+    def post(self, message: ServerMessage) -> None:
         self._outbox.post(to_json(message))
 
-    def _post_error(self, error: WireError) -> None:
-        self._post(
+    def post_error(self, error: WireError) -> None:
+        self.post(
             Failed(
                 code=error.code,
                 message=error.message,
@@ -225,7 +187,7 @@ class Session:
             try:
                 self._handle(raw)
             except WireError as error:
-                self._post_error(error)
+                self.post_error(error)
             await self._outbox.wait_for_room()
 
     def _handle(self, raw: str) -> None:
@@ -235,20 +197,18 @@ class Session:
                 case Open():
                     self._open(message)
                 case TextDelta():
-                    self._add_text(self._live(message.context), message.text)
+                    self._live(message.context).add_text(message.text)
                 case Flush():
-                    context = self._live(message.context)
-                    self._speak(context, context.utterance.flush())
+                    self._live(message.context).flush()
                 case End():
-                    context = self._live(message.context)
-                    self._speak(context, context.utterance.end())
+                    self._live(message.context).end()
                 case Cancel():
                     self._cancel(message)
         except WireError as error:
             error.context = message.context
             raise
 
-    def _live(self, name: str) -> _Context:
+    def _live(self, name: str) -> Context:
         context = self._contexts.get(name)
         if context is None:
             raise UnknownContext(f"there is no live context {name!r}")
@@ -262,151 +222,45 @@ class Session:
         max_contexts = self._offer.config.max_contexts
         if len(self._contexts) >= max_contexts:
             raise TooManyContexts(f"{max_contexts} contexts are live, and no more may be")
-        settings = self._offer.resolve(message)
-        self._recent.pop(message.context, None)
-        context = self._build_context(settings)
-        self._contexts[context.name] = context
-        self._post(settings.to_opened(number=context.number))
-
-    def _build_context(self, settings: ContextSettings) -> _Context:
-        utterance = Utterance(
-            settings=SpeechSettings(
-                voice=settings.voice, seed=settings.seed, options=settings.options
-            ),
-            segmenter=Segmenter(max_chars=self._offer.info.max_segment_chars),
-            next_segment_id=self._engine.next_segment_id,
-            max_text_chars=self._offer.config.max_text_chars,
-        )
-        number = next(self._numbers)
-        utterance_id = self._engine.open(
-            max_lead_s=settings.max_lead_ms / 1000,
-            listener=lambda news: self._note_news(context, news),
-        )
-        delivery = Delivery(
-            settings=settings,
-            number=number,
-            utterance_id=utterance_id,
+        context = Context(
+            self._offer.resolve(message),
+            number=next(self._numbers),
+            owner=self,
+            offer=self._offer,
             engine=self._engine,
             outbox=self._outbox,
             executor=self._executor,
-            on_end=lambda: self._note_end(context),
         )
-        context = _Context(
-            settings=settings,
-            number=number,
-            utterance=utterance,
-            utterance_id=utterance_id,
-            delivery=delivery,
-            task=self._spawn(delivery.run()),
-        )
-        return context
+        self._ended.forget(context.name)
+        self._contexts[context.name] = context
+        self._task_of[context] = self._spawn(context.deliver())
+        self.post(context.settings.to_opened(number=context.number))
 
-    def _add_text(self, context: _Context, text: str) -> None:
-        segments = context.utterance.add_text(text)
-        if not text:
-            return
-        self._stop_flush_timer(context)
-        self._speak(context, segments)
-        if context.utterance.has_pending_text:
-            delay_s = context.settings.max_buffer_delay_ms / 1000
-            context.flush_timer = self._loop.call_later(delay_s, self._flush_words, context)
-
-    def _flush_words(self, context: _Context) -> None:
-        context.flush_timer = None
-        self._speak(context, context.utterance.flush_complete_words())
-
-    def _stop_flush_timer(self, context: _Context) -> None:
-        if context.flush_timer is not None:
-            context.flush_timer.cancel()
-            context.flush_timer = None
-
-    def _speak(self, context: _Context, segments: list[Segment]) -> None:
-        for segment in segments:
-            self._engine.post(Speak(context.utterance_id, segment))
-        self._give_out(context, context.utterance.advance())
-
-    # --- news of the engine -----------------------------------------------------------------------
-
-    def _note_news(self, context: _Context, news: News) -> None:
-        if isinstance(news, NoSlot):
-            wait_ms = self._offer.config.max_wait_ms
-            error = Busy(f"no slot became free within {wait_ms} ms", context=context.name)
-            self._lose(context, error)
-        else:
-            self._give_out(context, context.utterance.take(news))
-
-    def _give_out(self, context: _Context, outputs: list[UtteranceOutput]) -> None:
-        for output in outputs:
-            if isinstance(output, SegmentTrouble):
-                self._tell_trouble(context, output)
-        in_order = [item for item in outputs if not isinstance(item, SegmentTrouble)]
-        if in_order:
-            context.delivery.put(in_order)
-
-    def _tell_trouble(self, context: _Context, trouble: SegmentTrouble) -> None:
-        if trouble.is_failure:
-            message = f"segment {trouble.index}: {trouble.message}"
-            self._post_error(SegmentLost(message, context=context.name))
-        else:
-            self._post(
-                Warned(
-                    context=context.name,
-                    code=trouble.code,
-                    message=trouble.message,
-                    segment=trouble.index,
-                )
-            )
+    def _cancel(self, message: Cancel) -> None:
+        context = self._ended.forget(message.context)
+        if context is None:
+            context = self._live(message.context)
+            # First drop, then tell: nothing of the context may follow the acknowledgement.
+            context.cancel()
+            self._remove(context)
+        self.post(context.to_cancelled(message.played_ms))
 
     # --- ends of a context ------------------------------------------------------------------------
 
-    def _note_end(self, context: _Context) -> None:
-        """Its `audio_end` is on the way to the socket."""
-        num_samples_sent = context.delivery.num_samples_sent
-        self._drop(context)
-        self._recent[context.name] = _Ended(context.utterance, num_samples_sent)
-        while len(self._recent) > _MAX_RECENT:
-            self._recent.popitem(last=False)
+    def note_end(self, context: Context) -> None:
+        context.drop()
+        self._remove(context)
+        self._ended.remember(context)
 
-    def _cancel(self, message: Cancel) -> None:
-        ended = self._recent.pop(message.context, None)
-        if ended is not None:
-            self._post_cancelled(message, ended.utterance, ended.num_samples_sent)
-            return
-        context = self._live(message.context)
-        # First drop, then tell: nothing of the context may follow the acknowledgement.
-        self._drop(context)
-        context.utterance.cancel()
-        self._post_cancelled(message, context.utterance, context.delivery.num_samples_sent)
+    def lose(self, context: Context, error: ContextLost) -> None:
+        context.cancel()
+        self._remove(context)
+        self.post_error(error)
 
-    def _post_cancelled(self, message: Cancel, utterance: Utterance, num_samples_sent: int) -> None:
-        played_ms = message.played_ms
-        if played_ms is None:
-            played_ms = num_samples_sent * 1000 / SAMPLE_RATE
-        text = utterance.text
-        played_samples = min(played_ms * SAMPLE_RATE / 1000, num_samples_sent)
-        num_spoken = utterance.num_chars_spoken(played_samples)
-        self._post(
-            Cancelled(
-                context=message.context,
-                text_spoken=text[:num_spoken],
-                text_remaining=text[num_spoken:],
-                played_ms=round(played_ms, 3),
-                samples_sent=num_samples_sent,
-            )
-        )
-
-    def _lose(self, context: _Context, error: ContextLost) -> None:
-        self._drop(context)
-        context.utterance.cancel()
-        self._post_error(error)
-
-    def _drop(self, context: _Context) -> None:
-        """Frees slots, encoder, task, packets and name, whatever the reason."""
-        self._stop_flush_timer(context)
-        self._engine.close(context.utterance_id)
-        context.delivery.close()
-        context.task.cancel()
+    def _remove(self, context: Context) -> None:
+        """Its name is free from now on."""
         del self._contexts[context.name]
+        self._task_of.pop(context).cancel()
         if self._is_draining:
             self._loop.call_soon(self._close_if_drained)
 

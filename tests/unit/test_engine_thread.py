@@ -221,10 +221,12 @@ def test_who_waits_too_long_is_told() -> None:
     """Without a step running, only a timer can end the wait."""
 
     async def talk() -> None:
-        async with bridge(RecordingEngine(num_slots=1), max_wait_s=0.1) as one:
-            holder = one.open(max_lead_s=0.2)
-            one.say(holder, "A text of some length")
-            await holder.until(lambda: bool(holder.news))  # then it is paused, in its slot
+        engine = RecordingEngine(num_slots=1, samples_per_step=240, cost_s=0.005)
+        async with bridge(engine, max_wait_s=0.1) as one:
+            holder = one.open()
+            one.say(holder, "A text of some length. " * 8)
+            await holder.until(lambda: bool(holder.news))
+            one.thread.post(Hold(holder.utterance_id, True))  # it keeps its slot, and rests
             waiter = one.open()
             one.say(waiter, "Hello")
             start_s = time.monotonic()

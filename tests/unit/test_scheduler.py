@@ -214,6 +214,24 @@ def test_a_held_utterance_neither_steps_nor_starts_nor_expires() -> None:
     assert stage.admit(100.0) == ["a1"]
 
 
+def test_a_resting_slot_is_finished_when_somebody_waits_for_it() -> None:
+    """Else an idle engine would answer `busy`, because its slots wait for listeners to catch up."""
+    stage = Stage(num_slots=1)
+    stage.open("a", num_segments=2, max_lead_s=2.0)
+    stage.admit()
+    stage.make("a0", 3.0)
+    stage.play_from("a", 0.0)
+    assert stage.steps(0.1) == set()
+    stage.open("b")
+    stage.admit(0.1)
+    assert stage.steps(0.1) == {"a0"}
+    stage.hold("a", True)
+    assert stage.steps(0.1) == set()
+    stage.hold("a", False)
+    stage.finish("a0")
+    assert stage.admit(0.2) == ["b0"]
+
+
 # --- waiting --------------------------------------------------------------------------------------
 
 
