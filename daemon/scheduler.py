@@ -3,6 +3,7 @@ no clock, no I/O, no thread. The earliest playback deadline wins, and nobody wit
 somebody's stock.
 """
 
+import heapq
 import math
 from collections import deque
 from dataclasses import dataclass, field
@@ -76,7 +77,8 @@ class Scheduler:
     """
 
     def __init__(self, *, num_slots: int, max_wait_s: float, comfort_lead_s: float = 2.0) -> None:
-        self._free_slots = [SlotIndex(index) for index in reversed(range(num_slots))]
+        # A heap: engines compute all rows up to the highest busy one, so low slots are cheaper.
+        self._free_slots = [SlotIndex(index) for index in range(num_slots)]
         self._max_wait_s = max_wait_s
         self._comfort_lead_s = comfort_lead_s
         self._streams: dict[UtteranceId, _Stream] = {}
@@ -119,7 +121,8 @@ class Scheduler:
         for generation in (*stream.started, *stream.waiting):
             self._generation_of.pop(generation.segment.id, None)
         slots = [item.slot for item in stream.started if item.slot is not None]
-        self._free_slots += slots
+        for slot in slots:
+            heapq.heappush(self._free_slots, slot)
         return slots
 
     def record(self, segment_id: SegmentId, *, num_samples: int) -> None:
@@ -131,7 +134,7 @@ class Scheduler:
         slot = generation.slot
         assert slot is not None, f"segment {segment_id} was never started"
         generation.slot = None
-        self._free_slots.append(slot)
+        heapq.heappush(self._free_slots, slot)
         stream = generation.stream
         while stream.started and stream.started[0].slot is None:
             stream.num_finished_samples += stream.started.pop(0).num_samples
@@ -162,7 +165,7 @@ class Scheduler:
                 break
             stream = min(candidates, key=lambda item: self._urgency(item, now_s=now_s))
             generation = stream.waiting.popleft()
-            generation.slot = self._free_slots.pop()
+            generation.slot = heapq.heappop(self._free_slots)
             stream.started.append(generation)
             admissions.append(Admission(slot=generation.slot, segment=generation.segment))
         self._note_who_waits(now_s)

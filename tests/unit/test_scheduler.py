@@ -152,6 +152,19 @@ def test_every_slot_comes_back() -> None:
         assert stage.scheduler.num_free_slots == 3
 
 
+def test_the_lowest_free_slot_is_taken() -> None:
+    """Engines compute every row up to the highest busy one: gaps would be paid for in each step."""
+    stage = Stage(num_slots=4)
+    for name in "abc":
+        stage.open(name)
+        stage.admit()
+    stage.finish("a0")
+    stage.close("c")
+    stage.open("d")
+    stage.admit()
+    assert stage.slot_of["d0"] == 0
+
+
 # --- steps ----------------------------------------------------------------------------------------
 
 
