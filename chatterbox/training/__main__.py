@@ -1,8 +1,9 @@
-"""`python -m chatterbox.training STAGE`: argv in, one stage (or all) of the bundled voice's training out."""
+"""`python -m chatterbox.training STAGE`: argv in, one stage (or all) of the bundled voice's
+training out.
+"""
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 DEFAULT_WORK = Path("build/training")
@@ -52,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

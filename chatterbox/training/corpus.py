@@ -1,6 +1,8 @@
-"""WordNet's example sentences and our own sentence patterns in, a shuffled list of training texts out.
+"""WordNet's example sentences and our own sentence patterns in, a shuffled list of training texts
+out.
 
-Knows nothing of sound. The same seed and the same WordNet give the same list, and no text of `heldout.txt` is in it.
+Knows nothing of sound. The same seed and the same WordNet give the same list, and no text of
+`heldout.txt` is in it.
 """
 
 import random
@@ -75,7 +77,7 @@ def _as_sentence(text: str) -> str | None:
     """A clean, capitalised, ended sentence, or nothing when the text is not plain English."""
     text = re.sub(r"\s+", " ", text.replace("`", "'").replace("--", ", ")).strip(" ;,-")
     text = re.sub(r" ([,.;:!?])", r"\1", text).replace(" ,", ",")
-    if not _CLEAN.fullmatch(text) or not 3 <= len(text.split()) or len(text) > MAX_CHARS:
+    if not _CLEAN.fullmatch(text) or len(text.split()) < 3 or len(text) > MAX_CHARS:
         return None
     ended = text if text.endswith(_ENDS) else text.rstrip(",;:") + "."
     return ended[0].upper() + ended[1:]
@@ -170,10 +172,14 @@ def _field(name: str, rng: random.Random) -> str:
     return numeric[name]()
 
 
+def filled(pattern: str, rng: random.Random) -> str:
+    """The pattern with each `{field}` replaced by a random word or number of its kind."""
+    return re.sub(r"\{(\w+)\}", lambda match: _field(match[1], rng), pattern)
+
+
 def pattern_sentence(rng: random.Random) -> str:
     """One sentence from our own patterns."""
-    pattern = rng.choice(phrases.PATTERNS)
-    return re.sub(r"\{(\w+)\}", lambda match: _field(match[1], rng), pattern)
+    return filled(rng.choice(phrases.PATTERNS), rng)
 
 
 def _lower_start(sentence: str) -> str:
@@ -206,48 +212,57 @@ def fragment(sentence: str, rng: random.Random) -> str:
     return " ".join(words[start : start + length]).rstrip(",.;:!?")
 
 
+class _Pool:
+    """Sentences dealt in random order, again from the start when all are used."""
+
+    def __init__(self, sentences: list[str], rng: random.Random) -> None:
+        self._sentences = sentences
+        self._used = 0
+        rng.shuffle(self._sentences)
+
+    def take(self) -> str:
+        self._used += 1
+        return self._sentences[(self._used - 1) % len(self._sentences)]
+
+
+def _candidate(examples: _Pool, definitions: _Pool, rng: random.Random) -> str:
+    """One text of a random kind."""
+    kind = rng.random()
+    if kind < 0.34:
+        return examples.take()
+    if kind < 0.44:
+        return definitions.take()
+    if kind < 0.62:
+        return pattern_sentence(rng)
+    if kind < 0.72:
+        return fragment(examples.take() if rng.random() < 0.5 else pattern_sentence(rng), rng)
+    num_parts = rng.choice((2, 2, 3, 3, 4, 5))
+    parts = [
+        pattern_sentence(rng) if rng.random() < 0.3 else examples.take() for _ in range(num_parts)
+    ]
+    return joined(parts, rng)
+
+
 def training_texts(wordnet: Path, *, num_texts: int, seed: int) -> list[str]:
     """The corpus: `num_texts` different texts in random order, none of them held out."""
     rng = random.Random(seed)
-    examples, definitions = wordnet_examples(wordnet), wordnet_definitions(wordnet)
-    rng.shuffle(examples)
-    rng.shuffle(definitions)
-    forbidden = {fingerprint(item.text) for item in held_out()}
+    examples = _Pool(wordnet_examples(wordnet), rng)
+    definitions = _Pool(wordnet_definitions(wordnet), rng)
+    forbidden = [fingerprint(item.text) for item in held_out()]
     seen: set[str] = set()
     texts: list[str] = []
 
     def add(text: str) -> None:
         mark = fingerprint(text)
-        if mark and mark not in seen and not any(held in mark for held in forbidden if held):
+        if mark and mark not in seen and not any(held in mark for held in forbidden):
             seen.add(mark)
             texts.append(text)
-
-    pools = (examples, definitions)
-    used = [0, 0]
-
-    def take(pool: int) -> str:
-        used[pool] += 1
-        return pools[pool][(used[pool] - 1) % len(pools[pool])]
 
     for short in phrases.SHORT:
         add(short)
     while len(texts) < num_texts:
-        kind = rng.random()
-        if kind < 0.34:
-            add(take(0))
-        elif kind < 0.44:
-            add(take(1))
-        elif kind < 0.62:
-            add(pattern_sentence(rng))
-        elif kind < 0.72:
-            add(fragment(take(0) if rng.random() < 0.5 else pattern_sentence(rng), rng))
-        else:
-            parts = [
-                pattern_sentence(rng) if rng.random() < 0.3 else take(0)
-                for _ in range(rng.choice((2, 2, 3, 3, 4, 5)))
-            ]
-            text = joined(parts, rng)
-            if len(text) <= MAX_CHARS:
-                add(text)
+        text = _candidate(examples, definitions, rng)
+        if len(text) <= MAX_CHARS:
+            add(text)
     rng.shuffle(texts)
     return texts[:num_texts]

@@ -1,4 +1,6 @@
-"""Shards from the teacher in, clips and random crops out. Memory-mapped: only what is touched is read."""
+"""Shards from the teacher in, clips and random crops out. Memory-mapped: only what is touched is
+read.
+"""
 
 import json
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
 """The held-out texts in, a table of word errors, DNSMOS and speed out; the last line is JSON.
 
-Systems: `engine` speaks through the real engine (the checkpoint alone is needed); `teacher` is what it learned from;
-`vocoder` and `tokens` go from the teacher's mel and from its true tokens (they need the training state).
+Systems: `engine` speaks through the real engine (the checkpoint alone is needed); `teacher` is what
+it learned from; `vocoder` and `tokens` go from the teacher's mel and from its true tokens (they
+need the training state).
 """
 
 import argparse
@@ -113,7 +114,11 @@ def teacher_speaker() -> Speaker:
     from chatterbox.training.teacher import Teacher
 
     teacher = Teacher()
-    return lambda text, seed: teacher.speak(text, seed=seed).wave.astype(np.float32) / 32768
+
+    def speak(text: str, seed: int) -> Samples:
+        return teacher.speak(text, seed=seed).wave.astype(np.float32) / np.float32(32768)
+
+    return speak
 
 
 def _write_wav(path: Path, samples: Samples) -> None:
@@ -140,17 +145,16 @@ def evaluate(
     return report
 
 
+COLUMNS = ("WER %", "DNSMOS", "RTF", "cut", "runaway", "texts")
+KEYS = ("wer_percent", "dnsmos", "real_time_factor", "truncated", "runaway", "texts")
+
+
 def _table(reports: dict[str, Report]) -> str:
-    lines = [
-        f"{'system':10} {'stratum':10} {'WER %':>7} {'DNSMOS':>7} {'RTF':>7} {'cut':>4} {'runaway':>8} {'texts':>6}"
-    ]
+    lines = ["system     stratum    " + " ".join(f"{column:>8}" for column in COLUMNS)]
     for name, report in reports.items():
         for stratum, tally in {**report.strata, "all": report.total}.items():
             row = tally.summary()
-            lines.append(
-                f"{name:10} {stratum:10} {row['wer_percent']:7.1f} {row['dnsmos']:7.2f}"
-                f" {row['real_time_factor']:7.3f} {row['truncated']:4.0f} {row['runaway']:8.0f} {row['texts']:6.0f}"
-            )
+            lines.append(f"{name:10} {stratum:10} " + " ".join(f"{row[key]:8g}" for key in KEYS))
     return "\n".join(lines)
 
 

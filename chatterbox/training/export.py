@@ -1,4 +1,6 @@
-"""Trained stages in, the checkpoint folder out: half-precision safetensors, the voice, config.json with its symbols."""
+"""Trained stages in, the checkpoint folder out: half-precision safetensors, the voice, config.json
+with its symbols.
+"""
 
 import json
 from pathlib import Path

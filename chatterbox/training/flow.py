@@ -1,7 +1,9 @@
-"""Random stretches of speech in, the losses of tokenizer and flow out, under the masks and windows of inference.
+"""Random stretches of speech in, the losses of tokenizer and flow out, under the masks and windows
+of inference.
 
-A row is [voice prompt | stretch], the stretch starting where an utterance or the context of a window starts. Blocks of
-attention follow the window schedule or random sizes, so that the flow serves any schedule of 4 to 50 tokens.
+A row is [voice prompt | stretch], the stretch starting where an utterance or the context of a
+window starts. Blocks of attention follow the window schedule or random sizes, so that the flow
+serves any schedule of 4 to 50 tokens.
 """
 
 import math
@@ -123,7 +125,9 @@ class StretchMaker:
 
 
 class FlowLoss:
-    """The two losses of a flow given mu: on mu itself, and flow matching (Lipman et al., 2023) on the velocity."""
+    """The two losses of a flow given mu: on mu itself, and flow matching (Lipman et al., 2023) on
+    the velocity.
+    """
 
     def __init__(self, flow: Flow, prompt: VoicePrompt, device: torch.device) -> None:
         self._flow, self._prompt, self._device = flow, prompt, device
@@ -186,7 +190,8 @@ class JointStage:
         block = stretch.block.to(self._device)
         prompt_tokens = self._prompt.mel.shape[1] // MEL_FRAMES_PER_TOKEN
         with torch.autocast(self._device.type, torch.bfloat16):
-            # The prompt is tokenized by itself, as at export: its tokens must not depend on what follows.
+            # The prompt is tokenized by itself, as at export: its tokens must not depend on what
+            # follows.
             voice = self.model.tokenizer(self._prompt.mel[None].to(self._device))
             rest = self.model.tokenizer(stretch.mel[:, :, 2 * prompt_tokens :].to(self._device))
             digits = torch.cat([voice.expand(len(rest), -1, -1), rest], dim=1)

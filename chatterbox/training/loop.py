@@ -1,6 +1,8 @@
-"""A module and its loss in, a trained module out: one loop for every stage, resumable, with a budget of time or steps.
+"""A module and its loss in, a trained module out: one loop for every stage, resumable, with a
+budget of time or steps.
 
-The learning rate follows the share of the budget that is spent, so that any budget ends with a fine-tuned model.
+The learning rate follows the share of the budget that is spent, so that any budget ends with a
+fine-tuned model.
 """
 
 import json
@@ -23,7 +25,9 @@ LossFunction = Callable[[np.random.Generator, float], tuple[Tensor, Mapping[str,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """How long a stage may train: `steps` if given, else `minutes` of training time over all resumed runs."""
+    """How long a stage may train: `steps` if given, else `minutes` of training time over all
+    resumed runs.
+    """
 
     minutes: float
     steps: int | None = None

@@ -1,4 +1,6 @@
-"""24 kHz waveform in, 80-band log mel at 50 frames per second out: the definition that S3Gen was made with. numpy only."""
+"""24 kHz waveform in, 80-band log mel at 50 frames per second out: the definition that S3Gen was
+made with. numpy only.
+"""
 
 from functools import cache
 

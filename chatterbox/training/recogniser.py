@@ -1,4 +1,6 @@
-"""Speech in, what a recogniser hears and how clean it sounds out: Whisper tiny.en and DNSMOS, both from PyPI."""
+"""Speech in, what a recogniser hears and how clean it sounds out: Whisper tiny.en and DNSMOS, both
+from PyPI.
+"""
 
 import re
 from functools import cache
@@ -100,7 +102,7 @@ def _dnsmos() -> Any:
 
 
 def dnsmos(samples: NDArray[np.float32]) -> float:
-    """DNSMOS overall (1 to 5) of 24 kHz speech, repeated to the nine seconds that the model judges."""
+    """DNSMOS overall (1 to 5) of 24 kHz speech, repeated to the nine seconds that are judged."""
     wanted = int(DNSMOS_S * HEARING_RATE)
     audio = at_hearing_rate(samples)
     audio = np.tile(audio, -(-wanted // len(audio)))[:wanted]

@@ -1,4 +1,4 @@
-"""Texts through the teacher and then through part of our model: what each stage costs, taken alone."""
+"""Texts through the teacher, then through part of our model: what each stage alone costs."""
 
 from pathlib import Path
 
@@ -37,7 +37,9 @@ def vocode(vocoder: HiFT, mel: torch.Tensor, seed: int) -> NDArray[np.float32]:
 def whole_mel(
     flow: Flow, tokens: torch.Tensor, prompt: VoicePrompt, prompt_tokens: torch.Tensor, seed: int
 ) -> torch.Tensor:
-    """tokens [num_tokens] → mel [1, 80, frames] in one call, under the blocks of the window schedule."""
+    """tokens [num_tokens] → mel [1, 80, frames] in one call, under the blocks of the window
+    schedule.
+    """
     schedule = TokenSchedule(flow.config)
     ids = torch.cat([prompt_tokens, tokens])[None]
     blocks = [PROMPT_BLOCK] * len(prompt_tokens) + [
@@ -55,7 +57,9 @@ def whole_mel(
 
 
 def resynthesis_speaker(system: str, model: str | None, work: Path) -> Speaker:
-    """`vocoder`: the teacher's mel → our vocoder. `tokens`: its true tokens → our flow → our vocoder."""
+    """`vocoder`: the teacher's mel → our vocoder. `tokens`: its true tokens → our flow → our
+    vocoder.
+    """
     folder = (
         Path(model) if model is not None else Path(__file__).parents[1] / "checkpoints" / "tiny"
     )

@@ -1,7 +1,7 @@
 """Context in which the model classes train faster on a CPU; what they compute stays the same.
 
-torch's own backward of mish is scalar code, and its attention with a mask is slow to differentiate in bf16 (60 ms where
-plain products take 22): together they took a third of a step.
+torch's own backward of mish is scalar code, and its attention with a mask is slow to differentiate
+in bf16 (60 ms where plain products take 22): together they took a third of a step.
 """
 
 import math
@@ -32,7 +32,7 @@ class VectorMish(torch.autograd.Function):
 
 
 def _mish(x: Tensor, inplace: bool = False) -> Tensor:
-    result: Tensor = VectorMish.apply(x)
+    result: Tensor = VectorMish.apply(x)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -45,8 +45,8 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, *, attn_mask: Tensor) 
 def fast_training() -> Iterator[None]:
     """Swap in the two faster operations, and put torch's own back."""
     mish, attention = functional.mish, functional.scaled_dot_product_attention
-    functional.mish = _mish
-    functional.scaled_dot_product_attention = _attention
+    functional.mish = _mish  # type: ignore[assignment]
+    functional.scaled_dot_product_attention = _attention  # type: ignore[assignment]
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """Parsed arguments in, one stage of the training run: what it reads, its budget, what it writes.
 
-The order is data → vocoder, tokens → decoder, t3 → export. Every stage can be interrupted and run again.
+The order is data → vocoder, tokens → decoder, t3 → export. Every stage can be interrupted and run
+again.
 """
 
 import argparse

@@ -4,7 +4,7 @@ PADDING = 0
 START = 1
 STOP = 2
 NAMES = ("<pad>", "<start>", "<stop>")
-PHONEMES = ' !,.:;?—…"()“”AIOQWYTbdfhijklmnpstuvwzæðŋɐɑɒɔəɛɜɡɪɹɾʃʊʌʒʔʤʧʰʲˈˌːˑθᵊᵻβaegorx'
+PHONEMES = ' !,.:;?—…"()“”AIOQWYTbdfhijklmnpstuvwzæðŋɐɑɒɔəɛɜɡɪɹɾʃʊʌʒʔʤʧʰʲˈˌːˑθᵊᵻβaegorx'  # noqa: RUF001 (phonetic letters)
 
 
 def symbol_table() -> tuple[str, ...]:

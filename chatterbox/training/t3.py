@@ -1,7 +1,7 @@
 """Phonemes and speech tokens of the teacher in, a trained T3 out.
 
-Besides the next token, one attention head learns where in the text the voice is, from the teacher's durations: without
-it a model this small needs many times the data to find the alignment.
+Besides the next token, one attention head learns where in the text the voice is, from the teacher's
+durations: without it a model this small needs many times the data to find the alignment.
 """
 
 import math
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from chatterbox.config import SPEECH_CODES, T3Config
-from chatterbox.t3.model import T3, causal_bias
+from chatterbox.t3.model import T3, Block, causal_bias
 from chatterbox.training.dataset import SpeechData
 from chatterbox.training.flow import phones_at_tokens
 from chatterbox.training.loop import Optimisation
@@ -26,14 +26,14 @@ GUIDED_LAYER, GUIDED_HEAD = 1, 0
 GUIDE_WEIGHT = 0.2
 DROPOUT = 0.05
 RANDOM_INPUT = 0.05
-BATCH_POSITIONS = 4000
+BATCH_POSITIONS = 2600
 NEIGHBOURS = 300
 """A batch is drawn from this many clips of similar length on each side."""
 IGNORED = -100
 
 
 class TokenTable(nn.Module):
-    """[speech_vocab, channels]: a free vector per token plus a function of the digits of its code."""
+    """[speech_vocab, channels]: a free vector per token plus a function of its code's digits."""
 
     def __init__(self, vocab: int, channels: int) -> None:
         super().__init__()
@@ -41,8 +41,10 @@ class TokenTable(nn.Module):
         self.shared = nn.Sequential(
             nn.Linear(DIGITS, channels), nn.GELU(), nn.Linear(channels, channels)
         )
-        nn.init.normal_(self.shared[2].weight, std=0.02 / math.sqrt(channels) * 8)
-        nn.init.zeros_(self.shared[2].bias)
+        last = self.shared[2]
+        assert isinstance(last, nn.Linear)
+        nn.init.normal_(last.weight, std=0.02 / math.sqrt(channels) * 8)
+        nn.init.zeros_(last.bias)
         self.register_buffer("digits", all_digits(), persistent=False)
 
     def forward(self) -> Tensor:
@@ -53,7 +55,9 @@ class TokenTable(nn.Module):
 
 
 class T3Trainee(nn.Module):
-    """T3 with structured token tables in place of its embedding and head; `folded` gives the ordinary model."""
+    """T3 with structured token tables in place of its embedding and head; `folded` gives the
+    ordinary model.
+    """
 
     def __init__(self, config: T3Config) -> None:
         super().__init__()
@@ -62,7 +66,7 @@ class T3Trainee(nn.Module):
         for module in self.model.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
-        for block in self.model.tfmr.h:
+        for block in self._blocks():
             for projection in (block.attn.c_proj, block.mlp.c_proj):
                 nn.init.normal_(projection.weight, std=0.02 / math.sqrt(2 * config.layers))
         self.model.speech_emb.requires_grad_(False)
@@ -70,6 +74,9 @@ class T3Trainee(nn.Module):
         nn.init.zeros_(self.model.speech_head.bias)
         self.embedding = TokenTable(config.speech_vocab, config.channels)
         self.head = TokenTable(config.speech_vocab, config.channels)
+
+    def _blocks(self) -> list[Block]:
+        return [block for block in self.model.tfmr.h if isinstance(block, Block)]
 
     @torch.no_grad()
     def folded(self) -> T3:
@@ -79,7 +86,9 @@ class T3Trainee(nn.Module):
         return self.model
 
     def hidden(self, ids: Tensor, speaker: Tensor) -> tuple[Tensor, Tensor]:
-        """Combined ids [rows, time] (text ids, then speech ids) → hidden states, log attention of the guided head."""
+        """Combined ids [rows, time] (text ids, then speech ids) → hidden states, log attention of
+        the guided head.
+        """
         table = torch.cat([self.model.text_emb.weight, self.embedding()])
         first = self.model.cond_enc.spkr_enc(speaker)[:, None]
         x = torch.cat([first.to(table.dtype), functional.embedding(ids[:, 1:], table)], dim=1)
@@ -88,7 +97,7 @@ class T3Trainee(nn.Module):
         transformer = self.model.tfmr
         x = functional.dropout(x + transformer.wpe(positions), DROPOUT, self.training)
         guide = x
-        for layer, block in enumerate(transformer.h):
+        for layer, block in enumerate(self._blocks()):
             if layer == GUIDED_LAYER:
                 guide = self._guide(
                     block.attn.c_attn.weight, block.attn.c_attn.bias, block.ln_1(x), bias
@@ -150,7 +159,8 @@ class T3Stage:
         )
         self._order = usable[np.argsort(lengths[usable], kind="stable")]
         self._lengths = lengths
-        # Batches of long clips hold fewer; and long texts are what a small model fails at: draw them more often.
+        # Batches of long clips hold fewer; and long texts are what a small model fails at: draw
+        # them more often.
         weight = self._lengths[self._order].astype(np.float64) ** 1.5
         self._chance = np.cumsum(weight / weight.sum())
 

@@ -1,6 +1,8 @@
-"""Texts in, shards of speech out: waveform, mel, phonemes, durations and pitch, spoken by hibari-tts (voice heart).
+"""Texts in, shards of speech out: waveform, mel, phonemes, durations and pitch, spoken by hibari-
+tts (voice heart).
 
-Each clip starts about 20 ms before its first sound, ends about 80 ms after its last, and is a whole number of tokens.
+Each clip starts about 20 ms before its first sound, ends about 80 ms after its last, and is a whole
+number of tokens.
 """
 
 import json
@@ -44,7 +46,7 @@ class Clip:
 
 
 def sound_span(samples: NDArray[np.float32]) -> tuple[int, int]:
-    """First and one-past-last sample of a clip whose silent ends are cut to `LEAD_S` and `TAIL_S`."""
+    """First and one-past-last sample of a clip, its silent ends cut to `LEAD_S` and `TAIL_S`."""
     block = SAMPLE_RATE // 200
     usable = len(samples) // block * block
     level = np.sqrt(np.mean(samples[:usable].reshape(-1, block) ** 2, axis=1) + 1e-12)
@@ -155,7 +157,9 @@ def make_data(
     minutes: float,
     clips_per_shard: int = CLIPS_PER_SHARD,
 ) -> float:
-    """Speak the texts into shards until they or the minutes run out; finished shards are kept. Hours made now."""
+    """Speak the texts into shards until they or the minutes run out; finished shards are kept.
+    Hours made now.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     jobs = list(_jobs(texts, folder, clips_per_shard))
     deadline = time.monotonic() + minutes * 60

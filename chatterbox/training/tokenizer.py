@@ -1,4 +1,5 @@
-"""Mel of the training speech in, speech tokens out: a small FSQ tokenizer. Needed to train, never to speak.
+"""Mel of the training speech in, speech tokens out: a small FSQ tokenizer. Needed to train, never
+to speak.
 
 The codes are numbered as S3TokenizerV2 numbers them: eight digits of base 3, digit 0 the least.
 """
@@ -52,7 +53,9 @@ def all_digits() -> Tensor:
 
 
 class Tokenizer(nn.Module):
-    """Mel [batch, 80, frames] → digits [batch, frames / 2, 8]; sees about half a second around each token."""
+    """Mel [batch, 80, frames] → digits [batch, frames / 2, 8]; sees about half a second around each
+    token.
+    """
 
     def __init__(self, *, mel_bins: int = 80, channels: int = 256, blocks: int = 4) -> None:
         super().__init__()
@@ -70,7 +73,9 @@ class Tokenizer(nn.Module):
 
 
 class DigitEmbedding(nn.Module):
-    """A free vector per token plus a function of its digits, so that rare tokens borrow from their neighbours."""
+    """A free vector per token plus a function of its digits, so that rare tokens borrow from their
+    neighbours.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,6 +1,8 @@
-"""Teacher's mel and waveform in, a trained HiFT out: spectral losses at five resolutions, no adversary.
+"""Teacher's mel and waveform in, a trained HiFT out: spectral losses at five resolutions, no
+adversary.
 
-An adversary would need several times the compute; with these losses copy synthesis reaches the teacher's word error.
+An adversary would need several times the compute; with these losses copy synthesis reaches the
+teacher's word error.
 """
 
 import torch

@@ -1,4 +1,6 @@
-"""The teacher in, the one voice prompt of the bundled checkpoint out. Training and speaking use the same prompt."""
+"""The teacher in, the one voice prompt of the bundled checkpoint out. Training and speaking use the
+same prompt.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,9 @@ from chatterbox.training.mel import HOP, log_mel
 from chatterbox.training.teacher import TOKEN_SAMPLES
 
 PROMPT_TEXT = "Hello there."
-"""Short, neutral, and over before the prompt ends: a prompt cut in mid-word would leak its end into every text."""
+"""Short, neutral, and over before the prompt ends: a prompt cut in mid-word would leak its end into
+every text.
+"""
 PROMPT_TOKENS = 20
 SPEAKER_CHANNELS = 16
 
