@@ -26,6 +26,8 @@ def front_end() -> PhonemeFrontEnd:
         ("I said no.", "ˌI sˈɛd nˈO."),  # hibari alone says "number"
         ("Take plan B.", "tˈAk plˈæn bˈi."),  # hibari alone takes "B." for an initial
         ('"Hello," she (Ann) said...', "həlˈO, ʃi, ˈæn, sˈɛd..."),
+        ("He said no. I left.", "hˌi sˈɛd nˈO. ˌI lˈɛft."),
+        ("'tis so.", "tˈiz sˌO."),
         ("Is it 3?", "ˌɪz ɪt θɹˈi?"),
         ("no stop", "nˈO stˈɑp"),
         ("Hello there,", "həlˈO ðˈɛɹ"),

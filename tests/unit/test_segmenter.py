@@ -19,7 +19,7 @@ NASTY = [
     '"Really?" she asked. "Yes!" he said. "No." Then (he left.) "So... what?" Hm... ok... Fine…',
     "In the U.S. Army. He lives in the U.S. The end came at 5 p.m. on Jan. 5. J. R. R. Tolkien.",
     "No. 5 is alive. No. It is not, e.g. here, i.e. there. Cats, dogs, etc. are fine. Etc. Then",
-    "Ingredients:\n- two eggs\n- flour\n\n1. Mix it all.\r\n2. Bake it.\n\n\nEnjoy\nyour meal\nToday",
+    "Ingredients:\n- two eggs\n- flour\n\n1. Mix it all.\r\n2. Bake it.\n\n\nEnjoy\nyour\nToday",
     "你好，世界。今天天气很好！我们去公园吧？「好的。」他说。Mixed 文字 with words。",
     "¡Hola!¿Qué tal? Muy bien—gracias—a todos. — No. -- Yes - or not - maybe –",
     "Visit https://example.com/a.b?c=d. Then mail bob@example.com, please; at 10:30: done :) ;)",
@@ -120,6 +120,11 @@ EXAMPLES: list[tuple[str, list[tuple[str, Pause]]]] = [
         "It is what I looked at for a while.",  # no cut between "at" and "for"
         [("It is what I looked", N), ("at for a while.", E)],
     ),
+    (
+        "He left the house because of that and so on.",  # "of", "that" and "so" lean forward
+        [("He left the house because of that and so on.", E)],
+    ),
+    ("... Hello. ! You.", [("... Hello.", E), ("! You.", E)]),  # nothing to say: not a piece
     # Full stops that end nothing.
     ("Dr. Smith met Mr. Wu. He", [("Dr. Smith met Mr. Wu.", E), ("He", N)]),
     ("It costs 3.14 or 1,000.50 now.", [("It costs 3.14 or 1,000.50 now.", E)]),
@@ -160,6 +165,17 @@ EXAMPLES: list[tuple[str, list[tuple[str, Pause]]]] = [
     ("The text.\n\nMore.", [("The text.", P), ("More.", E)]),
     ("You need:\n- an egg\n- milk\n", [("You need:", E), ("- an egg", E), ("- milk", E)]),
     ("1. Mix it.\n2. Bake it.\n", [("1. Mix it.", E), ("2. Bake it.", E)]),
+    (
+        "Please buy everything that is written on this list here\n1. eggs",
+        [("Please buy everything that is written", N), ("on this list here\n1. eggs", N)],
+    ),
+    (
+        "This is a line of text that was wrapped by an editor in\nBerlin, of course.",
+        [
+            ("This is a line of text", N),
+            ("that was wrapped by an editor in\nBerlin, of course.", E),
+        ],
+    ),
     ("Apples\nPears\nas well", [("Apples", E), ("Pears\nas well", N)]),
     ("A line wrapped\nby an editor.", [("A line wrapped\nby an editor.", E)]),
     # Other scripts.
@@ -216,6 +232,7 @@ def test_pieces_grow_after_the_first() -> None:
         ("aa bb cc dd ee, ff gg hh ii jj kk", "aa bb cc dd ee,"),
         ("aa bb cc dd ee and gg hh ii jj kk", "aa bb cc dd ee"),
         ("aa bb cc dd ee ff gg hh ii jj kk", "aa bb cc dd ee ff gg hh"),
+        ("aa, bb cc dd ee ff gg hh ii jj", "aa, bb cc dd ee ff gg hh"),  # too early to be of use
     ],
 )
 def test_long_sentences_are_cut_at_the_best_place(text: str, first: str) -> None:
@@ -224,6 +241,33 @@ def test_long_sentences_are_cut_at_the_best_place(text: str, first: str) -> None
     for filler in ("Start.", "Start."):  # the rules of the first two pieces are others
         assert [p.text for p in segmenter.push(filler + " ")] == [filler]
     assert segmenter.push(text)[0].text == first
+
+
+def test_boundaries_after_a_forced_cut_are_remembered() -> None:
+    """Guards the second cut of a very long sentence: it may need a comma seen before the first."""
+    segmenter = Segmenter(max_chars=20, first_max_chars=20)
+    segmenter.push("Start. Start. ")
+    pieces = segmenter.push("aa bb cc; dd, " + "e" * 30)
+    assert [piece.text for piece in pieces] == ["aa bb cc;", "dd,", "e" * 20]
+
+
+@pytest.mark.parametrize(
+    ("before", "text", "cut"),
+    [
+        ("Start. ", "aa bb cc dd, ee ", []),
+        ("Start. ", "aa bb cc dd ee ff gg, hh ", ["aa bb cc dd ee ff gg,"]),
+        ("Start. Start. ", "aa bb cc dd ee ff gg, hh ", []),
+        ("Start. Start. ", "aa bb cc dd; ee ", []),
+        ("Start. Start. ", "aa bb cc dd ee ff gg; hh ", ["aa bb cc dd ee ff gg;"]),
+    ],
+)
+def test_later_pieces_end_at_a_clause_in_their_second_half(
+    before: str, text: str, cut: list[str]
+) -> None:
+    """Guards a slow writer's listener (no wait for a long sentence's end) and short fragments."""
+    segmenter = Segmenter(max_chars=40, first_max_chars=20)
+    segmenter.push(before)
+    assert [piece.text for piece in segmenter.push(text)] == cut
 
 
 def test_a_long_word_is_cut_only_at_max_chars() -> None:

@@ -72,6 +72,7 @@ def test_plain_prose_is_untouched(text: str) -> None:
         ("مرحبا, hello", "hello", {Skipped.SCRIPT: "مرحبا"}),
         ("a\x00b\x07c", "a b c", {Skipped.CONTROL: "\x00\x07"}),
         ("red \x1b[31mtext\x1b[0m", "red text", {}),
+        ("q\u0308yz marks", "qyz marks", {}),
         ("zero\u200bwidth soft\u00adhyphen", "zerowidth softhyphen", {}),
         ("a \U000f0000 private use", "a private use", {Skipped.EMOJI: "\U000f0000"}),
         (
