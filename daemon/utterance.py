@@ -23,6 +23,7 @@ from chatterbox.api import (
 )
 from daemon.errors import TextAfterEnd, TextTooLong
 from daemon.segmenter import Pause, Piece, Segmenter
+from daemon.transcript import Stretch, num_chars_heard
 
 UtteranceId = NewType("UtteranceId", int)
 """Names one utterance of the whole daemon; never reused."""
@@ -39,7 +40,6 @@ _TAIL_MS = 30
 samples out of the packet being filled and through the codec's lookahead (20 + 6.5 ms), so that a
 writer who stalls does not cut a word. No pause is shorter, so the total does not depend on when
 text arrived."""
-_TYPICAL_SAMPLES_PER_CHAR = SAMPLE_RATE / 15
 _NUM_SEEDS = 2**31
 
 
@@ -335,39 +335,16 @@ class Utterance:
         """How much of the text is in the first `played_samples` samples, in whole words."""
         if self._is_complete and played_samples >= self._num_samples:
             return self._num_chars
-        begun = [part for part in self._parts if part.start_sample is not None]
-        heard = [part for part in begun if (part.start_sample or 0) < played_samples]
-        if not heard:
-            return 0
-        part = heard[-1]
-        played_in_part = played_samples - (part.start_sample or 0)
-        if part.is_ended and played_in_part >= part.num_samples:
-            return part.piece.end
-        fraction = played_in_part / self._expected_samples(part)
-        num_chars = int(min(1.0, fraction) * len(part.piece.text))
-        return part.piece.start + _whole_words(part.piece.text, num_chars)
-
-    def _expected_samples(self, part: _Part) -> float:
-        """How long the segment will be: known once it has ended, else from the pace so far."""
-        if part.is_ended:
-            return part.num_samples
-        ended = [item for item in self._parts if item.is_ended and item.num_samples]
-        num_chars = sum(len(item.piece.text) for item in ended)
-        num_samples = sum(item.num_samples for item in ended)
-        pace = num_samples / num_chars if num_chars else _TYPICAL_SAMPLES_PER_CHAR
-        return max(pace * len(part.piece.text), part.num_samples + 1)
-
-
-def _whole_words(text: str, num_chars: int) -> int:
-    """The largest cut up to `num_chars` that ends a word; in a script without spaces, such as
-    Chinese, every place does."""
-    if num_chars >= len(text):
-        return len(text)
-    cut = num_chars
-    while cut > 0 and _is_inside_word(text[cut - 1], text[cut]):
-        cut -= 1
-    return len(text[:cut].rstrip())
-
-
-def _is_inside_word(before: str, after: str) -> bool:
-    return not before.isspace() and not after.isspace() and before < "\u3000" and after < "\u3000"
+        stretches = [
+            Stretch(
+                text=part.piece.text,
+                start=part.piece.start,
+                end=part.piece.end,
+                start_sample=part.start_sample,
+                num_samples=part.num_samples,
+                is_ended=part.is_ended,
+            )
+            for part in self._parts
+            if part.start_sample is not None
+        ]
+        return num_chars_heard(stretches, played_samples)
