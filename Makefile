@@ -16,6 +16,8 @@ override VOICE := $(value VOICE)
 export TEXT OUT VOICE VENV
 
 RUN := $(VENV)/bin/python
+# Small tensors: a second thread of torch costs more than it brings, much more on a busy machine.
+TEST_ENVIRONMENT := PYTHONASYNCIODEBUG=1 OMP_NUM_THREADS=1
 # Text for training: Debian's package, unpacked here if it is not installed.
 WORDNET := $(if $(wildcard /usr/share/wordnet/data.noun),,build/wordnet)/usr/share/wordnet
 UV_COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
@@ -35,7 +37,7 @@ serve: runtime ## Run the daemon in the foreground on PORT; ARGS="--help" shows 
 	@exec $(RUN) -m daemon --port $(PORT) $(ARGS)
 
 test: dev ## Run the tests: unit, model, end to end
-	PYTHONASYNCIODEBUG=1 $(RUN) -m pytest -m "not gpu and not slow" $(ARGS)
+	$(TEST_ENVIRONMENT) $(RUN) -m pytest -m "not gpu and not slow" $(ARGS)
 
 check: dev ## What CI runs: format, lint, types, import contracts, then the tests
 	$(VENV)/bin/ruff format --check .
@@ -49,7 +51,7 @@ format: dev ## Rewrite the source in the project's format
 	$(VENV)/bin/ruff check --fix .
 
 test-long: dev ## Run the tests with the slow ones among them
-	PYTHONASYNCIODEBUG=1 $(RUN) -m pytest -m "not gpu" $(ARGS)
+	$(TEST_ENVIRONMENT) $(RUN) -m pytest -m "not gpu" $(ARGS)
 
 bench: runtime ## Run every benchmark; each ends with one JSON line
 	@set -e; for file in tests/bench/*.py; do echo "== $$file"; PYTHONPATH=. $(RUN) $$file; done

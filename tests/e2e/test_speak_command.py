@@ -149,6 +149,8 @@ def test_make_passes_the_text_unharmed(tmp_path: Path) -> None:
     subprocess.run(
         ["make", "speak", f"TEXT={text}", "OUT=a b.wav", f"VENV={tmp_path}", "PYTHON=true"],
         cwd=ROOT,
+        # The tests themselves may run under a make that hands its variables on.
+        env={"PATH": os.environ["PATH"]},
         check=True,
         timeout=TIMEOUT_S,
         capture_output=True,
