@@ -61,8 +61,12 @@ async def own_daemon(
 class OwnDaemon:
     def __init__(self, process: asyncio.subprocess.Process, *, url: str, log: Path) -> None:
         self.url = url
-        self.pid = process.pid
         self._log = log
+        self._process = process
+
+    def kill(self) -> None:
+        """No farewell: what a crash looks like to its clients."""
+        self._process.kill()
 
     def said(self) -> str:
         """The last lines of the daemon's output."""
