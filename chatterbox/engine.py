@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -28,7 +27,6 @@ from chatterbox.api import (
     SlotIndex,
     UnspeakableText,
 )
-from chatterbox.checkpoint import load_s3gen, load_t3
 from chatterbox.config import MEL_FRAMES_PER_TOKEN, SAMPLES_PER_MEL_FRAME, SPEECH_CODES, ModelConfig
 from chatterbox.ladder import Ladder, steps_of
 from chatterbox.progress import Part, Progress, split_tokens
@@ -40,12 +38,11 @@ from chatterbox.s3gen.vocoder_step import VocoderStep
 from chatterbox.s3gen.windows import FrameSchedule, FrameWindow, TokenSchedule, TokenWindow
 from chatterbox.t3.decoder import T3Decoder
 from chatterbox.t3.model import T3
-from chatterbox.text.front_end import FrontEnd, load_front_end
-from chatterbox.voice import Voice, load_voices
+from chatterbox.text.front_end import FrontEnd
+from chatterbox.voice import Voice
 
 _Window = TypeVar("_Window", TokenWindow, FrameWindow)
 
-BUNDLED = Path(__file__).parent / "checkpoints" / "tiny"
 RUNAWAY_SILENCE_S = 1.5
 """A token predictor that has been silent for so long has missed its stop."""
 
@@ -58,32 +55,6 @@ class PreparedVoice:
     prompt_tokens: Tensor  # [prompt]
     prompt_mel: Tensor  # [mel_bins, 2 * prompt]
     speaker: Tensor  # [mel_bins]
-
-
-def load_engine(
-    model: str | None, *, num_slots: int = 4, threads: int = 1, deterministic: bool = False
-) -> "ChatterboxEngine":
-    """The engine for a checkpoint folder (default: the bundled voice), on a GPU where there is one.
-
-    `threads` bounds the CPU threads of torch; `deterministic` pins every batch to one shape, so
-    that neighbours cannot change a rounding. Raises ConfigError, CheckpointError or VoiceError
-    with what is wrong and where.
-    """
-    torch.set_num_threads(threads)
-    folder = BUNDLED if model is None else Path(model)
-    config = ModelConfig.load(folder / "config.json")
-    flow, vocoder = load_s3gen(folder, config)
-    return ChatterboxEngine(
-        config,
-        load_t3(folder, config),
-        flow,
-        vocoder,
-        voices=load_voices(folder / "voices", config),
-        front_end=load_front_end(config.text),
-        num_slots=num_slots,
-        deterministic=deterministic,
-        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-    )
 
 
 class ChatterboxEngine:

@@ -23,7 +23,7 @@ def engine_builder(config: Config) -> Callable[[], SpeechEngine]:
                 samples_per_step=config.sine_step_ms * SAMPLE_RATE // 1000,
                 cost_s=config.sine_cost_ms / 1000,
             )
-        from chatterbox.engine import load_engine
+        from chatterbox.loading import load_engine
 
         return load_engine(
             config.model,

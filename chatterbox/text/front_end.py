@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from chatterbox.config import ConfigError, TextConfig
-
 
 @dataclass(frozen=True, slots=True)
 class TextWarning:
@@ -33,12 +31,3 @@ class FrontEnd(Protocol):
         """The token between words, where a long sequence may be cut; None for nowhere."""
 
     def encode(self, text: str) -> Encoded: ...
-
-
-def load_front_end(config: TextConfig) -> FrontEnd:
-    """The front end that `config.json` names."""
-    if config.front_end == "phonemes":
-        from chatterbox.text.phonemes import PhonemeFrontEnd
-
-        return PhonemeFrontEnd(config.symbols)
-    raise ConfigError(f"unknown text.front_end {config.front_end!r}; known: phonemes")

@@ -83,7 +83,7 @@ class Report:
 
 def engine_speaker(model: str | None, options: dict[str, float]) -> Speaker:
     """The checkpoint through the engine, one segment at a time."""
-    from chatterbox.engine import load_engine
+    from chatterbox.loading import load_engine
 
     engine = load_engine(model, num_slots=1, threads=1)
     engine.warm_up()

@@ -8,7 +8,8 @@ import time
 import pytest
 
 from chatterbox.config import TextConfig
-from chatterbox.text.front_end import FrontEnd, load_front_end
+from chatterbox.loading import load_front_end
+from chatterbox.text.front_end import FrontEnd
 from chatterbox.text.phonemes import FrontEndMissing, PhonemeFrontEnd
 
 SYMBOLS = ["<pad>", "<start>", *" !,.:;?—AIOQSTWYbdfhijklmnpstuvwzæðŋɐɑɔəɛɜɡɪɹɾʃʊʌʒʔʤʧˈˌθᵊᵻ"]
