@@ -190,13 +190,13 @@ def test_a_fluent_writer_is_not_cut_by_the_buffer_delay() -> None:
 
     async def talk() -> None:
         async with running() as daemon, daemon.wire() as wire:
-            await wire.send("open", "a", max_buffer_delay_ms=400)
-            for word in ("One ", "two ", "three "):
+            await wire.send("open", "a", max_buffer_delay_ms=300)
+            for word in ("One ", "two ", "three ", "four "):
                 await wire.send("text", "a", text=word)
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(0.12)
             await wire.send("end", "a")
             heard = await wire.hear("a")
-            assert [item.text for item in heard.of(SegmentStart)] == ["One two three"]
+            assert [item.text for item in heard.of(SegmentStart)] == ["One two three four"]
 
     run(talk())
 
