@@ -278,3 +278,34 @@ def test_the_defaults_of_help_are_the_defaults() -> None:
     for name in ("--port-file", "--grace-s", "--slots", "--max-lead-ms", "--sine-cost-ms"):
         assert name in text
     assert f"(default: {Config().port})" in text
+
+
+def test_ctrl_c_while_the_engine_loads() -> None:
+    """Loading cannot be interrupted from within; whoever changes his mind must not wait for it."""
+    script = (
+        "import asyncio, sys, time\n"
+        "from daemon.config import Config\n"
+        "from daemon.server import Daemon\n"
+        "def build():\n"
+        "    sys.stdout.write('loading\\n'); sys.stdout.flush()\n"
+        "    time.sleep(60)\n"
+        "sys.exit(asyncio.run(Daemon(Config(port=0), build).run()))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=8)
+        assert process.returncode == 0
+        assert "Traceback" not in errors
+        assert "listening" not in errors
+    finally:
+        process.kill()
+        process.communicate()
