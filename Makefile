@@ -21,7 +21,7 @@ TEST_ENVIRONMENT := PYTHONASYNCIODEBUG=1 OMP_NUM_THREADS=1
 # Text for training: Debian's package, unpacked here if it is not installed.
 WORDNET := $(if $(wildcard /usr/share/wordnet/data.noun),,build/wordnet)/usr/share/wordnet
 UV_COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
-	--generate-hashes --no-annotate --no-emit-index-url --custom-compile-command "make lock" pyproject.toml
+	--generate-hashes --no-annotate --no-emit-index-url --custom-compile-command "make lock" $(ARGS) pyproject.toml
 
 .DEFAULT_GOAL := help
 .PHONY: help speak serve test check format test-long bench gpu-check train-tiny eval-voice lock clean \
@@ -72,7 +72,7 @@ build/wordnet/usr/share/wordnet/data.noun:
 eval-voice: train ## Measure the bundled voice: word error rate, DNSMOS, speed; ARGS=
 	$(RUN) -m chatterbox.training.evaluate $(ARGS)
 
-lock: dev ## Write requirements/*.txt anew from pyproject.toml
+lock: dev ## Write requirements/*.txt anew from pyproject.toml; ARGS=--upgrade takes newer versions
 	$(UV_COMPILE) --output-file requirements/runtime.txt
 	$(UV_COMPILE) --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
 	$(UV_COMPILE) --extra dev --extra train --constraint requirements/dev.txt \

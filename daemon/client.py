@@ -96,6 +96,10 @@ class ClientContext:
             await self._client.send(Cancel(context=self.name, played_ms=played_ms))
         return await asyncio.shield(self._cancelling)
 
+    def abort_connection(self) -> None:
+        """Vanish without a farewell, with all contexts of the session: what a pulled cable does."""
+        self._client.abort()
+
     async def events(self) -> AsyncIterator[ContextEvent]:
         """What the daemon tells about this context, in order, until the context ends.
 
@@ -205,6 +209,9 @@ class SpeechClient:
     async def close(self) -> None:
         await self._socket.close()
         await self._reader
+
+    def abort(self) -> None:
+        self._socket.transport.abort()
 
     async def open(
         self,

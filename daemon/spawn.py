@@ -61,6 +61,7 @@ async def own_daemon(
 class OwnDaemon:
     def __init__(self, process: asyncio.subprocess.Process, *, url: str, log: Path) -> None:
         self.url = url
+        self.pid = process.pid
         self._log = log
         self._process = process
 
