@@ -186,8 +186,13 @@ class Scheduler:
         )
 
     def _may_prefetch(self, stream: _Stream) -> bool:
-        """A segment ahead of its turn never takes the last free slot: that is for a first sound."""
-        return stream.num_slots < MAX_SLOTS_PER_UTTERANCE and len(self._free_slots) > 1
+        """A segment ahead of its turn waits until the first one sounds, which it would only slow
+        down, and never takes the last free slot: that is for somebody's first sound."""
+        return (
+            not stream.is_silent
+            and stream.num_slots < MAX_SLOTS_PER_UTTERANCE
+            and len(self._free_slots) > 1
+        )
 
     def _urgency(self, stream: _Stream, *, now_s: float) -> tuple[int, float, int]:
         """Smaller is sooner: first sounds in order of arrival, then by deadline, then prefetch."""
