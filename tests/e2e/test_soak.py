@@ -13,6 +13,8 @@ from daemon.spawn import own_daemon
 WARM_UP_S = 15.0
 """The first storm sizes the allocator's pools; only what grows after it could be a leak."""
 DURATION_S = 60.0
+SETTLE_S = 3.0
+"""Closing handshakes have an end by then."""
 NUM_CLIENTS = 24
 MAX_GROWTH_KB = 30_000
 TEXT = "Well, you see the 3.5 lights (of 1999) went out, didn't they? Yes! no... 好 😀 \n\n- so"
@@ -112,15 +114,15 @@ def test_nothing_leaks_under_a_storm_of_clients() -> None:
             await asyncio.gather(
                 *(misbehave(daemon.url, seed=-seed, until=warm_at) for seed in range(NUM_CLIENTS))
             )
-            await asyncio.sleep(2)
+            await asyncio.sleep(SETTLE_S)
             memory_kb, num_files, num_threads = footprint(daemon.pid)
             until = loop.time() + DURATION_S
             opened = await asyncio.gather(
                 *(misbehave(daemon.url, seed=seed, until=until) for seed in range(NUM_CLIENTS))
             )
-            await asyncio.sleep(2)
             assert sum(opened) > 200
             assert await one_good_context(daemon.url) == samples
+            await asyncio.sleep(SETTLE_S)
             later_kb, later_files, later_threads = footprint(daemon.pid)
             assert (later_files, later_threads) == (num_files, num_threads)
             assert later_kb < memory_kb + MAX_GROWTH_KB
