@@ -55,6 +55,10 @@ class T3Config:
     heads: int = 16
     mlp_channels: int = 4096
     positions: int = 8196
+    speech_positions_from: int = 0
+    """Learned position of the start token, whatever the text's length; 0 counts on after the text,
+    as the official checkpoints do. Fixed, a small model learns far sooner where it is in the text.
+    """
     text_vocab: int = 50276
     speech_vocab: int = 6563
     start_speech_token: int = 6561
@@ -71,6 +75,10 @@ class T3Config:
             raise ConfigError(
                 f"t3.positions {self.positions} is below the longest sequence, {self.max_sequence}"
             )
+
+        last = self.speech_positions_from + 1 + self.max_speech_tokens
+        if self.speech_positions_from and last > self.positions:
+            raise ConfigError(f"t3.positions {self.positions} is below the last one used, {last}")
 
     @property
     def prefix_tokens(self) -> int:
@@ -148,6 +156,14 @@ class VocoderConfig:
     bounded_phase: bool = True
     """The official generator passes the phase through a sine, which limits it to ±1 rad; the
     bundled one does not.
+    """
+    aligned_harmonics: bool = False
+    """Overtones start in phase with the fundamental, so that the source is a train of pulses; the
+    official generator gives each a random phase.
+    """
+    directed_phase: bool = False
+    """The phase of each bin is that of the source, turned by two more outputs of the generator,
+    instead of an angle: angles wrap, and a small generator never learns to follow them.
     """
     left_context_frames: int = 16
     first_right_context_frames: int = 8

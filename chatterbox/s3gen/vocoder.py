@@ -161,7 +161,9 @@ class HiFT(nn.Module):
                     config.resblock_kernels, config.resblock_dilations, strict=True
                 )
             )
-        self.conv_post = nn.Conv1d(channels, config.n_fft + 2, 7, padding=3)
+        self.bins = config.n_fft // 2 + 1
+        outputs = 3 if config.directed_phase else 2
+        self.conv_post = nn.Conv1d(channels, outputs * self.bins, 7, padding=3)
 
     def predict_f0(self, mel: Tensor, num_frames: Tensor | None = None) -> Tensor:
         """F0 in Hz [batch, frames] of mel [batch, mel_bins, frames], in the precision of the
@@ -194,7 +196,7 @@ class HiFT(nn.Module):
             excitation = masked(self.source_downs[stage](spectrum), stage_valid)
             x = x + self.source_resblocks[stage](excitation, stage_valid)
             x = self._fuse(stage, x, stage_valid)
-        return self._synthesise(x, columns)
+        return self._synthesise(x, spectrum, columns)
 
     def forward(self, mel: Tensor, phase: Tensor, noise: Tensor) -> Tensor:
         """Whole utterances at once: waveform [batch, samples] with the predicted F0."""
@@ -210,13 +212,26 @@ class HiFT(nn.Module):
             total = total + branch(x, valid)
         return total / width
 
-    def _synthesise(self, x: Tensor, columns: Tensor | None) -> Tensor:
-        log_magnitude, phase = self.conv_post(functional.leaky_relu(x)).chunk(2, dim=1)
+    def _synthesise(self, x: Tensor, source: Tensor, columns: Tensor | None) -> Tensor:
+        outputs = self.conv_post(functional.leaky_relu(x))
+        if self.config.directed_phase:
+            log_magnitude, turn = outputs[:, : self.bins], outputs[:, self.bins :]
+            direction = unit(unit(source) + turn)
+        else:
+            log_magnitude, phase = outputs.chunk(2, dim=1)
+            if self.config.bounded_phase:
+                phase = phase.sin()
+            direction = torch.cat([phase.cos(), phase.sin()], dim=1)
         magnitude = log_magnitude.exp().clamp_max(1e2)
-        if self.config.bounded_phase:
-            phase = phase.sin()
-        spectrum = torch.cat([magnitude * phase.cos(), magnitude * phase.sin()], dim=1)
+        spectrum = torch.cat([magnitude, magnitude], dim=1) * direction
         return self.fourier.inverse(spectrum, columns).clamp(-0.99, 0.99)
+
+
+def unit(spectrum: Tensor) -> Tensor:
+    """Complex numbers [batch, 2 * bins, columns], real parts first, scaled to length 1."""
+    real, imaginary = spectrum.chunk(2, dim=1)
+    scale = (real.square() + imaginary.square() + 1e-8).rsqrt()
+    return torch.cat([real * scale, imaginary * scale], dim=1)
 
 
 def cycles_before(f0: Tensor) -> Tensor:

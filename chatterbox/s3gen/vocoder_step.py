@@ -46,16 +46,18 @@ class VocoderState(nn.Module):
         self.register_buffer(
             "noise_offset", torch.zeros(num_slots, dtype=torch.int64), persistent=False
         )
+        self._aligned = config.vocoder.aligned_harmonics
         self.register_buffer("sine", torch.arange(config.vocoder.sines), persistent=False)
 
     def begin(self, slot: int, *, seed: int) -> None:
         """A new segment in `slot`: each overtone starts at a phase that the seed gives, the
-        fundamental at 0.
+        fundamental at 0; aligned harmonics all start at 0.
         """
         self.cycles[slot, 0].zero_()
         self.noise_offset[slot].fill_(source_offset(seed))
         uniform = uniforms(torch.full_like(self.sine, seed), self.sine)
-        offsets = (2 * uniform - 1) * math.pi * (self.sine > 0)
+        shifted = (self.sine > 0) & (not self._aligned)
+        offsets = (2 * uniform - 1) * math.pi * shifted
         self.phase[slot].copy_(offsets[:, None])
 
 

@@ -97,7 +97,9 @@ class T3Decoder(nn.Module):
         )
         # wpe has no row for the scratch position, and a row that does not step must not read
         # beyond the table.
-        learned = length.masked_fill(~stepping, 0)[:, None]
+        fixed = self.config.speech_positions_from
+        learned = state.step[:rows] + fixed if fixed else length
+        learned = learned.masked_fill(~stepping, 0)[:, None]
         hidden = self.model.tfmr(embedded, learned, bias, self.cache.decode(position, cache_length))
         token = self._sample(self.model.speech_head(hidden[:, 0]), rows)
         self._record(token, stepping)

@@ -3,6 +3,7 @@ with its symbols.
 """
 
 import json
+import re
 from pathlib import Path
 
 import torch
@@ -58,4 +59,7 @@ def write_config(source: Path, folder: Path) -> None:
     raw["text"]["symbols"] = list(symbol_table())
     raw["default_voice"] = VOICE_NAME
     target = folder / "config.json"
-    target.write_text(json.dumps(raw, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(raw, ensure_ascii=False, indent=2)
+    # Lists on one line: a hundred symbols are easier to read that way.
+    text = re.sub(r"\[[^\[\]{}]*\]", lambda match: re.sub(r"\n\s+", " ", match[0]), text)
+    target.write_text(text + "\n", encoding="utf-8")

@@ -8,7 +8,7 @@ fine-tuned model.
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from chatterbox.training.progress import Progress
 
 SAVE_EVERY_S = 120.0
+MUON_RATE = 3.0
+"""Muon's learning rate relative to AdamW's, for updates of the same size by its own scale."""
 LossFunction = Callable[[np.random.Generator, float], tuple[Tensor, Mapping[str, float]]]
 """(random source, share of the budget spent) → loss and values to show."""
 
@@ -38,7 +40,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optimisation:
-    """AdamW with a linear warm-up and a cosine to nearly zero."""
+    """A linear warm-up and a cosine to nearly zero."""
 
     peak: float
     warm_up_steps: int = 200
@@ -51,12 +53,48 @@ class Optimisation:
         return self.peak * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(spent, 1.0))))
 
 
-def _groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+class Optimizers:
+    """AdamW for most parameters, Muon (Jordan et al., 2024) for the matrices that are named."""
+
+    def __init__(
+        self, module: nn.Module, matrices: Sequence[nn.Parameter], optimisation: Optimisation
+    ) -> None:
+        chosen = {id(parameter) for parameter in matrices}
+        trained = [p for p in module.parameters() if p.requires_grad and id(p) not in chosen]
+        groups: list[dict[str, object]] = [
+            {
+                "params": [p for p in trained if p.ndim > 1],
+                "weight_decay": optimisation.weight_decay,
+            },
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        betas = optimisation.betas
+        self._all: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(groups, lr=optimisation.peak, betas=betas, fused=True)
+        ]
+        if matrices:
+            decay = optimisation.weight_decay
+            self._all.append(
+                torch.optim.Muon(list(matrices), weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+            )
+
+    def step(self, rate: float) -> None:
+        for optimizer in self._all:
+            factor = MUON_RATE if isinstance(optimizer, torch.optim.Muon) else 1.0
+            for group in optimizer.param_groups:
+                group["lr"] = factor * rate
+            optimizer.step()
+
+    def clear(self) -> None:
+        for optimizer in self._all:
+            optimizer.zero_grad(set_to_none=True)
+
+    def state(self) -> list[dict[str, object]]:
+        return [optimizer.state_dict() for optimizer in self._all]
+
+    def load(self, states: list[dict[str, object]]) -> None:
+        for optimizer, state in zip(self._all, states, strict=True):
+            optimizer.load_state_dict(state)
 
 
 def _save(path: Path, state: Mapping[str, object]) -> None:
@@ -74,21 +112,17 @@ def train(
     budget: Budget,
     optimisation: Optimisation,
     seed: int,
+    matrices: Sequence[nn.Parameter] = (),
 ) -> None:
     """Train until the budget is spent; what an interrupted run had saved is taken up again."""
     folder.mkdir(parents=True, exist_ok=True)
     state_path, log_path = folder / f"{name}.pt", folder / f"{name}.jsonl"
-    optimizer = torch.optim.AdamW(
-        _groups(module, optimisation.weight_decay),
-        lr=optimisation.peak,
-        betas=optimisation.betas,
-        fused=True,
-    )
+    optimizers = Optimizers(module, matrices, optimisation)
     step, elapsed_s = 0, 0.0
     if state_path.exists():
         saved = torch.load(state_path, weights_only=True)
         module.load_state_dict(saved["module"])
-        optimizer.load_state_dict(saved["optimizer"])
+        optimizers.load(saved["optimizers"])
         step, elapsed_s = saved["step"], saved["elapsed_s"]
     progress = Progress(name, total=100.0)
     since_save = last = time.monotonic()
@@ -96,15 +130,13 @@ def train(
     module.train()
     while (spent := budget.spent(step=step, elapsed_s=elapsed_s)) < 1.0:
         rate = optimisation.rate(step=step, spent=spent)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
         torch.manual_seed(seed * 1_000_003 + step)
         loss, values = loss_function(np.random.default_rng((seed, step)), spent)
-        optimizer.zero_grad(set_to_none=True)
+        optimizers.clear()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(module.parameters(), optimisation.clip)
         if torch.isfinite(norm):
-            optimizer.step()
+            optimizers.step(rate)
         step += 1
         now = time.monotonic()
         elapsed_s, last = elapsed_s + now - last, now
@@ -121,17 +153,17 @@ def train(
                 )
         if now - since_save > SAVE_EVERY_S:
             since_save = now
-            _save(state_path, _state(module, optimizer, step, elapsed_s))
-    _save(state_path, _state(module, optimizer, step, elapsed_s))
+            _save(state_path, _state(module, optimizers, step, elapsed_s))
+    _save(state_path, _state(module, optimizers, step, elapsed_s))
     module.eval()
 
 
 def _state(
-    module: nn.Module, optimizer: torch.optim.Optimizer, step: int, elapsed_s: float
+    module: nn.Module, optimizers: Optimizers, step: int, elapsed_s: float
 ) -> dict[str, object]:
     return {
         "module": module.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "optimizers": optimizers.state(),
         "step": step,
         "elapsed_s": elapsed_s,
     }

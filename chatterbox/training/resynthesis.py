@@ -27,8 +27,8 @@ def vocode(vocoder: HiFT, mel: torch.Tensor, seed: int) -> NDArray[np.float32]:
     """[1, 80, frames] → samples."""
     generator = torch.Generator().manual_seed(seed)
     sines = vocoder.config.sines
-    phase = (torch.rand(1, sines, 1, generator=generator) * 2 - 1) * torch.pi
-    phase[:, 0] = 0
+    phase = torch.zeros(1, sines, 1)
+
     noise = torch.randn(1, sines, mel.shape[-1] * SAMPLES_PER_MEL_FRAME, generator=generator)
     wave: NDArray[np.float32] = vocoder(mel, phase, noise)[0].numpy()
     return wave

@@ -29,7 +29,7 @@ from chatterbox.training.loop import Budget, load_trained, train
 from chatterbox.training.speed import fast_training
 from chatterbox.training.symbols import symbol_ids, symbol_table
 from chatterbox.training.t3 import OPTIMISATION as T3_OPTIMISATION
-from chatterbox.training.t3 import T3Stage, T3Trainee
+from chatterbox.training.t3 import T3Stage, T3Trainee, used_codes
 from chatterbox.training.tokenizer import tokens_of
 from chatterbox.training.vocoder import OPTIMISATION as VOCODER_OPTIMISATION
 from chatterbox.training.vocoder import VocoderStage
@@ -181,6 +181,7 @@ def train_t3(run: Run) -> None:
             budget=run.budget("t3"),
             optimisation=T3_OPTIMISATION,
             seed=run.seed,
+            matrices=trainee.matrices(),
         )
 
 
@@ -193,9 +194,12 @@ def export_checkpoint(run: Run) -> None:
     load_trained("t3", trainee, run.state)
     load_trained("vocoder", vocoder, run.state)
     load_trained("decoder", flow, run.state)
+    prompt_tokens = run.prompt_tokens(joint, prompt)
+    tokens = encode.load_tokens(run.state / "tokens.npy", run.data())
+    trainee.restrict(used_codes(tokens, prompt_tokens.numpy().astype(np.int16)))
     out: Path = run.arguments.out
     export.write_checkpoint(out, t3=trainee.folded(), flow=flow, vocoder=vocoder)
-    export.write_voice(out, prompt, run.prompt_tokens(joint, prompt), run.speaker(), run.config.t3)
+    export.write_voice(out, prompt, prompt_tokens, run.speaker(), run.config.t3)
     export.write_config(run.arguments.config, out)
 
 

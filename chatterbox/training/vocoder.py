@@ -17,7 +17,7 @@ from chatterbox.training.dataset import SpeechData
 from chatterbox.training.loop import Optimisation
 from chatterbox.training.mel import filterbank
 
-OPTIMISATION = Optimisation(peak=1e-3, warm_up_steps=200, clip=5.0, betas=(0.85, 0.98))
+OPTIMISATION = Optimisation(peak=8e-4, warm_up_steps=200, clip=5.0, betas=(0.85, 0.98))
 RESOLUTIONS = ((128, 32), (256, 64), (512, 128), (1024, 256), (2048, 512))
 CROP_FRAMES = 36
 EDGE_FRAMES = 2
@@ -77,6 +77,11 @@ def initialise(model: HiFT) -> None:
     with torch.no_grad():
         model.f0_predictor.classifier.weight.mul_(50.0)
         model.f0_predictor.classifier.bias.fill_(100.0)
+        model.m_source.l_linear.weight.fill_(0.3)
+        model.m_source.l_linear.bias.zero_()
+    # Free, these weights go to zero in the first hundred steps, before the generator knows how to
+    # use the source, and never come back: the voice is then hoarse.
+    model.m_source.l_linear.requires_grad_(False)
 
 
 class VocoderStage:
@@ -133,8 +138,7 @@ class VocoderStage:
         pitch_loss = (predicted - f0).abs().mean() / 20.0
         source_f0 = predicted.detach() if spent > 0.1 and rng.random() < 0.5 else f0
         sines = self._config.sines
-        phase = (torch.rand(len(mel), sines, 1, device=self._device) * 2 - 1) * torch.pi
-        phase[:, 0] = 0
+        phase = torch.zeros(len(mel), sines, 1, device=self._device)
         noise = torch.randn(len(mel), sines, wave.shape[1], device=self._device)
         cycles = torch.zeros(len(mel), dtype=torch.float64, device=self._device)
         source = self.model.m_source(source_f0, cycles, phase, noise)

@@ -7,21 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from chatterbox.checkpoint import load_s3gen, load_t3
 from chatterbox.config import SPEECH_CODES, FlowConfig, ModelConfig
+from chatterbox.s3gen.vocoder import HiFT
 from chatterbox.s3gen.windows import TokenSchedule
+from chatterbox.t3.model import causal_bias
 from chatterbox.training import stages
 from chatterbox.training.dataset import SpeechData
+from chatterbox.training.encode import load_tokens
 from chatterbox.training.flow import schedule_starts
 from chatterbox.training.loop import Budget, Optimisation, load_trained, train
 from chatterbox.training.mel import log_mel
 from chatterbox.training.recogniser import at_hearing_rate, word_errors, words_of
 from chatterbox.training.speed import fast_training
 from chatterbox.training.symbols import PHONEMES, symbol_ids, symbol_table
-from chatterbox.training.t3 import IGNORED, T3Stage, T3Trainee
+from chatterbox.training.t3 import IGNORED, T3Stage, T3Trainee, used_codes
 from chatterbox.training.teacher import TOKEN_SAMPLES, Clip, save_shard, sound_span
 from chatterbox.training.tokenizer import (
     DigitEmbedding,
@@ -37,8 +41,9 @@ SIZES = {
     "name": "test",
     "text": {"symbols": []},
     "t3": {
-        **{"layers": 2, "channels": 32, "heads": 4, "mlp_channels": 64, "positions": 512},
+        **{"layers": 3, "channels": 32, "heads": 4, "mlp_channels": 64, "positions": 512},
         **{"text_vocab": 128, "speaker_channels": 4, "prompt_tokens": 8},
+        "speech_positions_from": 210,
         **{"max_text_tokens": 200, "max_speech_tokens": 200},
     },
     "flow": {
@@ -54,7 +59,7 @@ SIZES = {
         **{"n_fft": 240, "hop": 60, "resblock_kernels": [3], "resblock_dilations": [[1]]},
         "source_resblock_kernels": [3, 3],
         "source_resblock_dilations": [[1], [1]],
-        **{"f0_channels": 16, "bounded_phase": False},
+        **{"f0_channels": 16, "directed_phase": True, "aligned_harmonics": True},
     },
 }
 
@@ -115,6 +120,15 @@ def test_export_loads_as_a_checkpoint(trained: argparse.Namespace) -> None:
     assert vocoder.f0_predictor.classifier.weight.dtype == torch.float64
 
 
+def trainee_codes(run: stages.Run) -> NDArray[np.int64]:
+    """The codes of the made-up clips and of the prompt."""
+    joint, data = run.joint(), run.data()
+    load_trained("tokens", joint, run.state)
+    tokens = load_tokens(run.state / "tokens.npy", data)
+    prompt_tokens = run.prompt_tokens(joint, run.prompt()).numpy().astype(np.int16)
+    return used_codes(tokens, prompt_tokens)
+
+
 def test_exported_t3_predicts_as_the_trained_one(trained: argparse.Namespace) -> None:
     """Guards the folding of the structured token tables into ordinary embedding and head."""
     run = stages.Run(trained)
@@ -122,18 +136,26 @@ def test_exported_t3_predicts_as_the_trained_one(trained: argparse.Namespace) ->
     load_trained("t3", trainee, run.state)
     exported = load_t3(trained.out, run.config)
     text = torch.tensor([[5, 6, 7]])
-    speech = torch.tensor([[6561, 10, 4000]])
+    codes = trainee_codes(run)
+    speech = torch.tensor([[6561, int(codes[0]), int(codes[1])]])
     prompt = torch.arange(8)[None]
     condition = exported.embed_condition(run.speaker()[None], prompt)
     rows = torch.cat([condition, exported.text_emb(text), exported.speech_emb(speech)], dim=1)
-    ours = exported.speech_head(exported(rows))[0, -3:]
+    fixed = run.config.t3.speech_positions_from
+    learned = torch.tensor([[*range(12), fixed, fixed + 1, fixed + 2]])
+    order = torch.arange(15)[None]
+    ours = exported.speech_head(exported.tfmr(rows, learned, causal_bias(order, order)))[0, -3:]
     vocab = run.config.t3.text_vocab
     zero = torch.zeros(1, 1, dtype=torch.long)
     ids = torch.cat([zero, prompt + vocab, text, speech + vocab], dim=1)
     hidden, _ = trainee.hidden(ids, run.speaker()[None])
-    head = trainee.model.speech_head.bias
-    theirs = functional.linear(hidden[0, -3:], trainee.head(), head)
-    torch.testing.assert_close(ours, theirs, atol=5e-3, rtol=1e-2)
+    trainee.restrict(codes)
+    theirs = trainee.logits(hidden[0, -3:])
+    kept = torch.cat([torch.from_numpy(codes), torch.tensor([6561, 6562])])
+    torch.testing.assert_close(ours[:, kept], theirs, atol=5e-3, rtol=1e-2)
+    others = torch.ones(6563, dtype=torch.bool)
+    others[kept] = False
+    assert (ours[:, others] < -1000).all(), "codes that no clip has must never be drawn"
 
 
 def test_t3_rows_ask_for_the_next_token_and_the_stop(trained: argparse.Namespace) -> None:
@@ -150,6 +172,7 @@ def test_t3_rows_ask_for_the_next_token_and_the_stop(trained: argparse.Namespace
         symbols=symbol_ids(),
     )
     batch = stage.batch([0, 1], None)
+    stage.losses(batch)
     length, num_phonemes = len(tokens[0]), int(data.num_phonemes[0])
     bos = 9 + num_phonemes
     vocab = run.config.t3.text_vocab
@@ -218,6 +241,23 @@ def test_fast_operations_compute_the_same() -> None:
     with fast_training():
         for ours, theirs in zip(results(), expected, strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_directed_phase_follows_the_source(trained: argparse.Namespace) -> None:
+    """Guards the bundled vocoder: with nothing to turn it, its phase is that of the source."""
+    config = ModelConfig.load(trained.config).vocoder
+    vocoder = HiFT(config)
+    with torch.no_grad():
+        vocoder.conv_post.weight.zero_()
+        nn.init.zeros_(vocoder.conv_post.bias)
+        source = 0.1 * torch.randn(1, 1, 4800)
+        made = vocoder.decode(torch.randn(1, 80, 10), source)
+        spectrum = vocoder.fourier(source)
+        real, imaginary = spectrum.chunk(2, dim=1)
+        length = (real.square() + imaginary.square()).sqrt()
+        expected = vocoder.fourier.inverse(torch.cat([real / length, imaginary / length], dim=1))
+    inner = slice(240, -240)
+    torch.testing.assert_close(made[:, inner], expected.clamp(-0.99, 0.99)[:, inner])
 
 
 def test_digits_and_tokens_are_one_to_one() -> None:
