@@ -249,6 +249,7 @@ def test_directed_phase_follows_the_source(trained: argparse.Namespace) -> None:
     vocoder = HiFT(config)
     with torch.no_grad():
         vocoder.conv_post.weight.zero_()
+        assert vocoder.conv_post.bias is not None
         nn.init.zeros_(vocoder.conv_post.bias)
         source = 0.1 * torch.randn(1, 1, 4800)
         made = vocoder.decode(torch.randn(1, 80, 10), source)
