@@ -214,6 +214,13 @@ class JointStage:
         }
 
 
+def matrices(flow: Flow) -> list[nn.Parameter]:
+    """The weights of the linear layers inside encoder and estimator, which Muon trains."""
+    parts = (*flow.encoder.modules(), *flow.estimator.modules())
+    linear = [part for part in parts if isinstance(part, nn.Linear)]
+    return [parameter for part in linear for parameter in part.parameters() if parameter.ndim > 1]
+
+
 class DecoderStage:
     """The flow alone, on the tokens of the frozen tokenizer."""
 

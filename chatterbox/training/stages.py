@@ -24,6 +24,7 @@ from chatterbox.training.flow import (
     JointModel,
     JointStage,
     StretchMaker,
+    matrices,
 )
 from chatterbox.training.loop import Budget, load_trained, train
 from chatterbox.training.speed import fast_training
@@ -156,6 +157,7 @@ def train_decoder(run: Run) -> None:
             budget=run.budget("decoder"),
             optimisation=DECODER,
             seed=run.seed,
+            matrices=matrices(flow),
         )
 
 
