@@ -26,7 +26,8 @@ FOLDER = ROOT / os.environ.get("VENV", ".venv")
 # Each lock holds everything of the ones before it, at the same versions.
 LOCKS = ("runtime", "dev", "train")
 DOWNLOAD_GB = {"runtime": 2.8, "dev": 2.8, "train": 3.0}
-DISK_GB = {"runtime": 8, "dev": 8, "train": 9}
+# The wheels, pip's cache of them, and what they unpack to.
+DISK_GB = {"runtime": 11, "dev": 11, "train": 12}
 BIG_MB = 20.0
 
 
@@ -145,10 +146,10 @@ def main() -> None:
         fcntl.flock(guard, fcntl.LOCK_EX)
         if is_current(name):
             return
-        check_disk(name)
         if (FOLDER / ".installed-runtime").exists() or (FOLDER / ".installed-dev").exists():
             say(f"updating {FOLDER.name} ({name})")
         else:
+            check_disk(name)
             say(
                 f"setting up {FOLDER.name} ({name}): this first time it downloads about"
                 f" {DOWNLOAD_GB[name]} GB, torch and CUDA's libraries"
