@@ -12,6 +12,7 @@ class Progress:
         self._stage, self._total, self._every_s = stage, total, every_s
         self._start = time.monotonic()
         self._shown = -every_s
+        self._first: float | None = None
 
     def show(self, done: float, values: Mapping[str, float]) -> None:
         """Report that `done` of the total is done."""
@@ -19,10 +20,10 @@ class Progress:
         if now - self._shown < self._every_s and done < self._total:
             return
         self._shown = now
-        left = now / max(done, 1e-9) * max(self._total - done, 0)
+        self._first = done if self._first is None else self._first
+        since = done - self._first
+        left = f"{now / since * max(self._total - done, 0):.0f}s" if since > 0 else "?"
         listed = " ".join(f"{name} {value:.4g}" for name, value in values.items())
-        line = (
-            f"{self._stage} {done:.0f}/{self._total:.0f} {now:.0f}s, {left:.0f}s left: {listed}\n"
-        )
+        line = f"{self._stage} {done:.0f}/{self._total:.0f} {now:.0f}s, {left} left: {listed}\n"
         sys.stderr.write(line)
         sys.stderr.flush()
