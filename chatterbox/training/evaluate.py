@@ -11,19 +11,22 @@ import sys
 import time
 import wave
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chatterbox.api import SAMPLE_RATE, Segment, SegmentId, SlotIndex
 from chatterbox.training.corpus import HeldOutText, held_out
-from chatterbox.training.recogniser import dnsmos, transcribe, word_errors, words_of
+from chatterbox.training.recogniser import (
+    Samples,
+    Speaker,
+    dnsmos,
+    transcribe,
+    word_errors,
+    words_of,
+)
 
-Samples = NDArray[np.float32]
-Speaker = Callable[[str, int], Samples]
 """(text, seed) → 24 kHz samples."""
 TOO_SHORT, TOO_LONG = 0.6, 1.6
 """Lengths relative to the teacher's beyond which a text was cut off or ran away."""

@@ -3,6 +3,7 @@ from PyPI.
 """
 
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from num2words import num2words
 from numpy.typing import NDArray
 
 from chatterbox.api import SAMPLE_RATE
+
+Samples = NDArray[np.float32]
+Speaker = Callable[[str, int], Samples]
+"""What is judged: (text, seed) → samples at 24 kHz."""
 
 HEARING_RATE = 16_000
 DNSMOS_S = 9.01

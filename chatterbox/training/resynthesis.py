@@ -12,9 +12,9 @@ from chatterbox.s3gen.attention_blocks import PROMPT_BLOCK
 from chatterbox.s3gen.flow import Flow
 from chatterbox.s3gen.vocoder import HiFT
 from chatterbox.s3gen.windows import TokenSchedule
-from chatterbox.training.evaluate import Speaker
 from chatterbox.training.flow import STRETCH_TOKENS, JointModel
 from chatterbox.training.loop import load_trained
+from chatterbox.training.recogniser import Speaker
 from chatterbox.training.symbols import symbol_table
 from chatterbox.training.teacher import Teacher
 from chatterbox.training.tokenizer import tokens_of
