@@ -169,8 +169,8 @@ class HiFT(nn.Module):
         """F0 in Hz [batch, frames] of mel [batch, mel_bins, frames], in the precision of the
         predictor's weights.
         """
-        valid: Tensor = self.f0_predictor(mel, row_mask(num_frames, mel.shape[-1], mel.device))
-        return valid
+        f0: Tensor = self.f0_predictor(mel, row_mask(num_frames, mel.shape[-1], mel.device))
+        return f0
 
     def decode(self, mel: Tensor, source: Tensor, num_frames: Tensor | None = None) -> Tensor:
         """Waveform [batch, samples] from mel [batch, mel_bins, frames] and source [batch, 1,
