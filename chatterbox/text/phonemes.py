@@ -3,6 +3,7 @@
 The dictionary and the rules for reading are hibari's G2P, loaded when first needed (0.3 s).
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
@@ -12,6 +13,9 @@ from chatterbox.text.normalise import normalise
 _STOPS: Final = ".!?;:,—"
 _SILENT: Final = str.maketrans("", "", '"“”()')
 """Marks that the dictionary passes through and nobody hears."""
+
+_RARE_PAUSE: Final = re.compile(r" ?(?:—|…|\.\.\.)")
+"""Pauses inside a sentence that the voice hardly met in training: it reads them as commas."""
 
 
 class FrontEndMissing(RuntimeError):
@@ -58,11 +62,11 @@ class PhonemeFrontEnd:
             return ""
         # A final "B." would be taken for an initial and lose its full stop. Of a piece that ends
         # inside a sentence the voice has learned the bare words; the pause is the daemon's.
-        stops = spoken[len(body) :].strip(" ,;:—")
+        stops = spoken[len(body) :].strip(" ,;:—").replace("...", ".")
         g2p = self._g2p or self._load()
         # hibari's own normaliser stays off: it reads "I said no." as "I said number."
         phonemes = g2p(body, normalize_text=False).translate(_SILENT)
-        phonemes = " ".join(phonemes.split())
+        phonemes = _RARE_PAUSE.sub(",", " ".join(phonemes.split()))
         return phonemes + stops if phonemes else ""
 
     def _load(self) -> Callable[..., str]:

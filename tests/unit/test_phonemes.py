@@ -26,14 +26,16 @@ def front_end() -> PhonemeFrontEnd:
         ("Hello there.", "həlˈO ðˈɛɹ."),
         ("I said no.", "ˌI sˈɛd nˈO."),  # hibari alone says "number"
         ("Take plan B.", "tˈAk plˈæn bˈi."),  # hibari alone takes "B." for an initial
-        ('"Hello," she (Ann) said...', "həlˈO, ʃi, ˈæn, sˈɛd..."),
+        ('"Hello," she (Ann) said...', "həlˈO, ʃi, ˈæn, sˈɛd."),
         ("He said no. I left.", "hˌi sˈɛd nˈO. ˌI lˈɛft."),
         ("'tis so.", "tˈiz sˌO."),
         ("Is it 3?", "ˌɪz ɪt θɹˈi?"),
         ("no stop", "nˈO stˈɑp"),
         ("Hello there,", "həlˈO ðˈɛɹ"),
         ("He left —", "hˌi lˈɛft"),
-        ("He left...", "hˌi lˈɛft..."),
+        ("He left...", "hˌi lˈɛft."),
+        ("No way—really?", "nˈO wˈA, ɹˈiᵊli?"),  # "—" was next to never in the training text
+        ("Well... I left.", "wˈɛl, ˌI lˈɛft."),
         ("NASA uses XML.", "nˈæsə jˈuzᵻz ˌɛksˌɛmˈɛl."),
         ("", ""),
         ("😀", ""),
