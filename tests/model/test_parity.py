@@ -51,15 +51,15 @@ def test_t3_teacher_forced(t3: tuple[T3, Group]) -> None:
     model, group = t3
     condition = _condition(model, group)
     assert condition.shape[1] == group.facts["cond.length"]
-    group.check("cond.first4", condition[:, :4])
-    group.check("cond.last4", condition[:, -4:])
+    group.assert_close("cond.first4", condition[:, :4])
+    group.assert_close("cond.last4", condition[:, -4:])
     text, speech = (
         model.text_emb(group["in.text_tokens"]),
         model.speech_emb(group["in.speech_tokens"]),
     )
     hidden = model(torch.cat([condition, text, speech], dim=1))
-    group.check("forward.hidden_last16", hidden[:, -16:])
-    group.check("forward.speech_logits_last4", model.speech_head(hidden[:, -4:]))
+    group.assert_close("forward.hidden_last16", hidden[:, -16:])
+    group.assert_close("forward.speech_logits_last4", model.speech_head(hidden[:, -4:]))
 
 
 def test_t3_decodes_the_same_tokens(t3: tuple[T3, Group], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,8 +97,8 @@ def test_t3_decodes_the_same_tokens(t3: tuple[T3, Group], monkeypatch: pytest.Mo
     tokens = [int(decoder.decode(torch.tensor([False, True]), 448)[1]) for _ in range(steps)]
     hook.remove()
     assert tokens == group["decode.tokens"].tolist()
-    group.check("decode.top2_probs", torch.stack(processed))
-    group.check(
+    group.assert_close("decode.top2_probs", torch.stack(processed))
+    group.assert_close(
         "decode.raw_logits", torch.stack([raw[step] for step in group["decode.logit_steps"]])
     )
 
@@ -121,7 +121,9 @@ def test_sampling_order_and_filters() -> None:
             seen=seen,
         )
         assert int((probability > 0).sum()) == group.facts[f"{name}.kept"]
-        group.check(f"{name}.probs", torch.zeros(1, vocabulary).scatter(1, candidates, probability))
+        group.assert_close(
+            f"{name}.probs", torch.zeros(1, vocabulary).scatter(1, candidates, probability)
+        )
 
 
 def _flow(*, steps: int, meanflow: bool) -> Flow:
@@ -177,17 +179,19 @@ def test_flow_guided_euler() -> None:
     flow = _flow(steps=10, meanflow=False)
     noise = group["in.noise"]
     tokens = torch.cat([group["in.prompt_token"], group["in.token"]], dim=1)
-    group.check("encoder.mu", flow.encode(tokens, torch.zeros_like(tokens)).transpose(1, 2))
-    group.check("speaker_projection", flow.project_speaker(group["in.embedding"]))
-    group.check("t_span_cosine_10", flow.times)
-    group.check("estimator.out", _estimate(flow, group))
-    group.check("mel.finalize_true", _mel(flow, group, noise))
-    group.check("mel.finalize_true", _mel(flow, group, noise, spare=5))
-    group.check("mel.finalize_false", _mel(flow, group, noise, cut=3))
-    group.check("mel.finalize_true_last_token_changed", _mel(flow, group, noise, changed=True))
+    group.assert_close("encoder.mu", flow.encode(tokens, torch.zeros_like(tokens)).transpose(1, 2))
+    group.assert_close("speaker_projection", flow.project_speaker(group["in.embedding"]))
+    group.assert_close("t_span_cosine_10", flow.times)
+    group.assert_close("estimator.out", _estimate(flow, group))
+    group.assert_close("mel.finalize_true", _mel(flow, group, noise))
+    group.assert_close("mel.finalize_true", _mel(flow, group, noise, spare=5))
+    group.assert_close("mel.finalize_false", _mel(flow, group, noise, cut=3))
+    group.assert_close(
+        "mel.finalize_true_last_token_changed", _mel(flow, group, noise, changed=True)
+    )
     four = Flow(replace(flow.config, steps=4))
     four.load_state_dict(flow.state_dict())
-    group.check("mel.finalize_true_4_steps", _mel(four.eval(), group, noise))
+    group.assert_close("mel.finalize_true_4_steps", _mel(four.eval(), group, noise))
 
 
 def test_flow_meanflow() -> None:
@@ -196,14 +200,14 @@ def test_flow_meanflow() -> None:
     """
     group = Group("flow_meanflow")
     flow = _flow(steps=2, meanflow=True)
-    group.check("estimator.out", _estimate(flow, group))
-    group.check("t_span_2", flow.times)
+    group.assert_close("estimator.out", _estimate(flow, group))
+    group.assert_close("t_span_2", flow.times)
     prompt = 2 * group["in.prompt_token"].shape[1]
     noise = torch.cat([group["in.noise"][:, :, :prompt], group["in.noised_mels"]], dim=2)
-    group.check("mel.finalize_true_2_steps", _mel(flow, group, noise))
+    group.assert_close("mel.finalize_true_2_steps", _mel(flow, group, noise))
     one = Flow(replace(flow.config, steps=1))
     one.load_state_dict(flow.state_dict())
-    group.check("mel.finalize_true_1_step", _mel(one.eval(), group, noise))
+    group.assert_close("mel.finalize_true_1_step", _mel(one.eval(), group, noise))
 
 
 def test_vocoder() -> None:
@@ -216,20 +220,20 @@ def test_vocoder() -> None:
     vocoder.load_state_dict(fold_weight_norm(weights("s3gen", prefix="mel2wav.")))
     vocoder.eval()
     mel, f0 = group["in.mel"], group["f0"]
-    group.check("f0", vocoder.predict_f0(mel))
+    group.assert_close("f0", vocoder.predict_f0(mel))
     start = torch.zeros(1, dtype=torch.float64)
     phase, noise = group["in.phase"], group["in.noise"]
     silent = vocoder.m_source(f0, start, torch.zeros_like(phase), torch.zeros_like(noise))
-    group.check("source.zero", silent, tolerance=1e-3)
-    group.check("source.given", vocoder.m_source(f0, start, phase, noise), tolerance=1e-3)
-    group.check("wav.zero", vocoder.decode(mel, group["source.zero"]))
-    group.check("wav.given", vocoder.decode(mel, group["source.given"]))
+    group.assert_close("source.zero", silent, tolerance=1e-3)
+    group.assert_close("source.given", vocoder.m_source(f0, start, phase, noise), tolerance=1e-3)
+    group.assert_close("wav.zero", vocoder.decode(mel, group["source.zero"]))
+    group.assert_close("wav.given", vocoder.decode(mel, group["source.given"]))
     cached = group["source.given"].clone()
     cached[:, :, : group["in.cache_source"].shape[2]] = group["in.cache_source"]
-    group.check("wav.cache_source", vocoder.decode(mel, cached))
+    group.assert_close("wav.cache_source", vocoder.decode(mel, cached))
     # Twice as long with rubbish behind the end: padding by mask is neutral.
     frames = mel.shape[2]
     padded = torch.nn.functional.pad(mel, (0, frames), value=2.0)
     source = torch.nn.functional.pad(group["source.given"], (0, frames * 480), value=0.3)
     wave = vocoder.decode(padded, source, torch.tensor([frames]))
-    group.check("wav.given", wave[:, : frames * 480])
+    group.assert_close("wav.given", wave[:, : frames * 480])
