@@ -5,7 +5,7 @@ voice is data here. The defaults are the published sizes of Chatterbox Turbo.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_type_hints
@@ -18,6 +18,7 @@ MEL_FRAMES_PER_TOKEN = 2
 SAMPLES_PER_MEL_FRAME = 480
 SPEECH_CODES = 6561
 """Speech tokens with sound behind them are 0 … 6560 (3^8 codes of the finite scalar quantiser)."""
+BACKBONES = ("gpt2", "llama")
 LOOKAHEAD_TOKENS = 3
 """Tokens that the flow encoder's convolution sees ahead of the last one that becomes mel."""
 
@@ -31,63 +32,124 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingConfig:
-    """Defaults of the logits processors; the ranges bound what a client may ask for."""
+    """Defaults of what steers the token predictor; the ranges are in `ModelConfig.options`."""
 
     temperature: float = 0.8
     top_k: int = 1000
+    """GPT-2 only, and the most that a client may ask for."""
     top_p: float = 0.95
+    min_p: float = 0.05
+    """Llama only, as are the last two."""
     repetition_penalty: float = 1.2
+    exaggeration: float = 0.5
+    cfg_weight: float = 0.5
 
     def with_options(self, options: Mapping[str, float]) -> Self:
         """These defaults, but for what a client asks for; names are those of
         `ModelConfig.options`.
         """
         changes: dict[str, Any] = dict(options)
+        if "top_k" in changes:
+            changes["top_k"] = round(changes["top_k"])
         return replace(self, **changes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class T3Config:
-    """GPT-2 backbone: [speaker | prompt speech tokens | text tokens | start | speech tokens]."""
+    """[speaker | prompt | text tokens | start | speech tokens] on one of two backbones.
 
+    `gpt2` (Turbo, Nano): prompt speech tokens as they are, one table of learned positions for the
+    whole sequence. `llama` (English, Multilingual): the prompt resampled to a few rows, a row of
+    emotion, rotary positions, learned positions that restart for text and speech, the start token
+    twice, and guidance: a second row for each slot that does not see the text.
+    """
+
+    backbone: str = "gpt2"
     layers: int = 24
     channels: int = 1024
     heads: int = 16
     mlp_channels: int = 4096
     positions: int = 8196
+    """Rows of the table of learned positions. `gpt2` only, as is the next."""
     speech_positions_from: int = 0
     """Learned position of the start token, whatever the text's length; 0 counts on after the text,
     as the official checkpoints do. Fixed, a small model learns far sooner where it is in the text.
     """
+    prompt_rows: int = 32
+    """What the prompt is resampled to. `llama` only, as are the next three."""
+    resampler_heads: int = 4
+    text_positions: int = 2050
+    speech_positions: int = 4100
     text_vocab: int = 50276
+    start_text_token: int | None = None
+    """Put before the text tokens of each generation; None for nothing."""
+    stop_text_token: int | None = None
     speech_vocab: int = 6563
     start_speech_token: int = 6561
     stop_speech_token: int = 6562
+    closing_tokens: tuple[int, ...] = ()
+    """Speech tokens (of silence) that follow the last one of each generation into the flow."""
     speaker_channels: int = 256
     prompt_tokens: int = 375
     max_text_tokens: int = 512
     max_speech_tokens: int = 1000
 
     def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise ConfigError(f"t3.backbone must be one of {', '.join(BACKBONES)}")
         if self.channels % self.heads:
             raise ConfigError(f"t3.heads {self.heads} must divide t3.channels {self.channels}")
-        if self.max_sequence > self.positions:
-            raise ConfigError(
-                f"t3.positions {self.positions} is below the longest sequence, {self.max_sequence}"
-            )
-
         last = self.speech_positions_from + 1 + self.max_speech_tokens
-        if self.speech_positions_from and last > self.positions:
-            raise ConfigError(f"t3.positions {self.positions} is below the last one used, {last}")
+        for name, needed in (
+            (
+                ("text_positions", self.max_text_tokens + 1),
+                ("speech_positions", max(self.max_speech_tokens + 1, self.prompt_tokens)),
+            )
+            if self.guided
+            else (
+                ("positions", self.max_sequence),
+                ("positions", last if self.speech_positions_from else 0),
+            )
+        ):
+            if getattr(self, name) < needed:
+                raise ConfigError(
+                    f"t3.{name} {getattr(self, name)} is below what is needed, {needed}"
+                )
+
+    @property
+    def guided(self) -> bool:
+        """A slot takes two rows of the batch; the second does not see the text."""
+        return self.backbone == "llama"
+
+    @property
+    def rows_per_slot(self) -> int:
+        return 2 if self.guided else 1
 
     @property
     def prefix_tokens(self) -> int:
-        """Conditioning rows before the text: the speaker and the prompt."""
-        return 1 + self.prompt_tokens
+        """Conditioning rows before the text: the speaker, the prompt and, if any, the emotion."""
+        return 1 + self.prompt_rows + 1 if self.guided else 1 + self.prompt_tokens
+
+    @property
+    def start_rows(self) -> int:
+        """How often the start token stands before the first speech token."""
+        return 2 if self.guided else 1
 
     @property
     def max_sequence(self) -> int:
-        return self.prefix_tokens + self.max_text_tokens + 1 + self.max_speech_tokens
+        return self.prefix_tokens + self.max_text_tokens + self.start_rows + self.max_speech_tokens
+
+    @property
+    def max_spoken_tokens(self) -> int:
+        """Text tokens of one generation, without those that mark start and stop."""
+        marks = (self.start_text_token, self.stop_text_token)
+        return self.max_text_tokens - sum(mark is not None for mark in marks)
+
+    def marked(self, text_tokens: Sequence[int]) -> list[int]:
+        """The text tokens of one generation between their start and stop."""
+        start = [] if self.start_text_token is None else [self.start_text_token]
+        stop = [] if self.stop_text_token is None else [self.stop_text_token]
+        return [*start, *text_tokens, *stop]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +246,16 @@ class VocoderConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClipConfig:
+    """What a reference clip must be, and what is done to it, before a voice is computed."""
+
+    min_s: float = 1.0
+    """A clip must be longer than this."""
+    loudness_lufs: float | None = None
+    """The clip is scaled to this loudness; None leaves it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TextConfig:
     """How text becomes text tokens."""
 
@@ -208,6 +280,7 @@ class ModelConfig:
     t3: T3Config = field(default_factory=T3Config)
     flow: FlowConfig = field(default_factory=FlowConfig)
     vocoder: VocoderConfig = field(default_factory=VocoderConfig)
+    clip: ClipConfig = field(default_factory=ClipConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     @classmethod

@@ -1,0 +1,1 @@
+"""A reference clip → the conditioning of one voice; needed to clone a voice, not to speak."""
