@@ -7,8 +7,9 @@ from collections.abc import Callable
 import uvloop
 
 from chatterbox.api import SAMPLE_RATE, SpeechEngine
-from daemon.config import Config, parse_arguments
+from daemon.config import Config
 from daemon.server import Daemon
+from daemon.settings import parse_arguments, printed
 
 
 def engine_builder(config: Config) -> Callable[[], SpeechEngine]:
@@ -40,12 +41,18 @@ async def _run(config: Config) -> int:
 
 
 def main() -> int:
-    config = parse_arguments(sys.argv[1:])
+    settings = parse_arguments(sys.argv[1:])
+    config = settings.config
+    if settings.print_config:
+        sys.stdout.write(printed(settings))
+        return 0
     logging.basicConfig(
         level=config.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    if config.log_level != "debug":  # its lines on every handshake are no news
+        logging.getLogger("websockets").setLevel(logging.WARNING)
     try:
         return uvloop.run(_run(config))
     except KeyboardInterrupt:

@@ -1,13 +1,13 @@
-"""Command line in, one frozen, validated `Config` out. A leaf: imports nothing of ours.
+"""Every setting of the daemon, with default, range and meaning, as one frozen `Config`. A leaf.
 
-The only place that reads settings. `Config` holds them whatever their source, so that environment
-and files can join `parse_arguments` without a change elsewhere.
+Where values come from is the business of `daemon/settings.py`. A new setting is one field here.
 """
+# ruff: noqa: RUF009 - `_setting` is `field` with less to write, called once for each field
 
-import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+import ipaddress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 SERVER_VERSION = "0.1.0"
 ENGINES = ("chatterbox", "sine")
@@ -15,52 +15,172 @@ SHORTEST_LEAD_MS = 200
 LONGEST_LEAD_MS = 120_000
 LONGEST_BUFFER_DELAY_MS = 60_000
 LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("auto", "text", "json", "journal")
+
+GROUPS = {
+    "listening": "where it listens",
+    "engine": "who speaks",
+    "limits": "limits and defaults for clients",
+    "security": "who may come in",
+    "operation": "operation",
+}
 
 
 class ConfigError(ValueError):
-    """A setting outside its range; the text names it."""
+    """A setting that is unknown, of the wrong type or outside its range; the text names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What an operator reads about one field of `Config`."""
+
+    group: str
+    help: str
+    unit: str = ""
+    option: str = ""
+    """The command line's name, where it is not the field's."""
+    choices: tuple[str, ...] = ()
+    is_secret: bool = False
+    """Never on the command line, which every user of the machine can read, and never printed."""
+
+
+def _setting(default: Any, group: str, text: str, unit: str = "", **facts: Any) -> Any:
+    setting = Setting(group=group, help=text, unit=unit, **facts)
+    return field(default=default, metadata={"setting": setting})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Every setting of one daemon. Defaults are those of the command line."""
+    """Every setting of one daemon."""
 
-    host: str = "127.0.0.1"
-    port: int = 8765
-    port_file: Path | None = None
+    host: str = _setting("127.0.0.1", "listening", "address to bind", "ADDRESS")
+    port: int = _setting(8765, "listening", "TCP port; 0 takes a free one", "PORT")
+    port_file: Path | None = _setting(
+        None,
+        "listening",
+        "once listening, write the port number to this file (removed at the end)",
+        "PATH",
+    )
+    tls_cert: Path | None = _setting(
+        None,
+        "listening",
+        "certificate chain (PEM): listen with TLS; read again on SIGHUP",
+        "PATH",
+    )
+    tls_key: Path | None = _setting(None, "listening", "its private key (PEM)", "PATH")
+    agent_port: int | None = _setting(
+        None,
+        "listening",
+        "TCP port on which HAProxy's agent check learns of free places and of draining",
+        "PORT",
+    )
 
-    engine: str = "chatterbox"
-    model: str | None = None
-    num_slots: int = 4
-    threads: int = 1
-    deterministic: bool = False
-    sine_step_ms: int = 200
-    sine_cost_ms: float = 0.0
+    engine: str = _setting(
+        "chatterbox", "engine", "the speech model, or tones that need no torch", choices=ENGINES
+    )
+    model: str | None = _setting(
+        None, "engine", "checkpoint to load; the bundled voice if absent", "NAME_OR_PATH"
+    )
+    num_slots: int = _setting(
+        4, "engine", "segments that are spoken at the same time", "N", option="slots"
+    )
+    threads: int = _setting(1, "engine", "processor threads of the model", "N")
+    deterministic: bool = _setting(
+        False,
+        "engine",
+        "same text, voice and seed give the same samples under any load, at a cost in speed",
+    )
+    sine_step_ms: int = _setting(200, "engine", "engine sine: audio made by one step", "MS")
+    sine_cost_ms: float = _setting(0.0, "engine", "engine sine: time that one step takes", "MS")
 
-    max_sessions: int = 100
-    max_contexts: int = 16
-    max_text_chars: int = 50_000
-    max_message_bytes: int = 65_536
-    max_wait_ms: int = 5_000
-    max_lead_ms: int = 10_000
-    max_buffer_delay_ms: int = 500
+    max_sessions: int = _setting(
+        100, "limits", "connections at a time; more are refused with HTTP 503", "N"
+    )
+    max_contexts: int = _setting(16, "limits", "live contexts of one session", "N")
+    max_text_chars: int = _setting(50_000, "limits", "characters of one context", "N")
+    max_message_bytes: int = _setting(65_536, "limits", "longest message of a client", "BYTES")
+    max_messages_per_s: int = _setting(
+        500, "limits", "messages that one session may send; faster ones are read later", "N"
+    )
+    max_wait_ms: int = _setting(
+        5_000, "limits", "a context that waits longer for a free slot gets the error busy", "MS"
+    )
+    max_waiting: int = _setting(
+        64, "limits", "contexts that may wait for a free slot; more get busy at once", "N"
+    )
+    max_lead_ms: int = _setting(
+        10_000, "limits", "audio sent ahead of playback, unless the client asks otherwise", "MS"
+    )
+    max_buffer_delay_ms: int = _setting(
+        500, "limits", "unfinished phrases wait this long for more text", "MS"
+    )
 
-    stall_s: float = 30.0
-    ping_s: float = 20.0
-    grace_s: float = 20.0
-    retry_after_s: int = 5
-    opus_threads: int = 2
-    log_level: str = "warning"
+    token_file: Path | None = _setting(
+        None, "security", "TOML file of bearer tokens and their limits; see SECURITY.md", "PATH"
+    )
+    tokens: tuple[str, ...] = _setting(
+        (), "security", "bearer tokens as name=token, without limits of their own", is_secret=True
+    )
+    ticket_s: int = _setting(60, "security", "how long a ticket for a browser is good", "S")
+    public_without_token: bool = _setting(
+        False, "security", "listen beyond this machine although nobody needs a token"
+    )
+    allowed_origins: tuple[str, ...] = _setting(
+        (),
+        "security",
+        "web pages of these origins may connect, besides the daemon's own; * is any",
+        "ORIGINS",
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        (),
+        "security",
+        "networks whose X-Forwarded-For names the peer, and whose X-Forwarded-Proto is believed",
+        "NETWORKS",
+    )
+    max_sessions_per_peer: int = _setting(
+        100, "security", "connections at a time from one address", "N"
+    )
+    max_connects_per_min: int = _setting(
+        3_000, "security", "new connections from one address in a minute", "N"
+    )
+
+    stall_s: float = _setting(
+        30.0, "operation", "a client that takes nothing for this long is closed", "S"
+    )
+    ping_s: float = _setting(
+        20.0, "operation", "interval of WebSocket pings, and how long a pong may take", "S"
+    )
+    grace_s: float = _setting(
+        20.0, "operation", "after SIGTERM, how long running contexts may go on", "S"
+    )
+    stuck_s: float = _setting(
+        30.0, "operation", "an engine that does not answer for this long is not healthy", "S"
+    )
+    start_s: float = _setting(
+        1_800.0, "operation", "systemd is asked for patience this long while the model loads", "S"
+    )
+    retry_after_s: int = _setting(5, "operation", "what a refused client is told to wait", "S")
+    opus_threads: int = _setting(2, "operation", "threads that encode Opus", "N")
+    log_level: str = _setting("info", "operation", "least severe log line", choices=LOG_LEVELS)
+    log_format: str = _setting(
+        "auto",
+        "operation",
+        "auto writes to the journal under systemd, else text",
+        choices=LOG_FORMATS,
+    )
 
     def __post_init__(self) -> None:
-        _require(self.engine in ENGINES, f"engine must be one of {', '.join(ENGINES)}")
-        _require(self.log_level in LOG_LEVELS, f"log_level: one of {', '.join(LOG_LEVELS)}")
+        for name, choices in (
+            ("engine", ENGINES),
+            ("log_level", LOG_LEVELS),
+            ("log_format", LOG_FORMATS),
+        ):
+            _require(getattr(self, name) in choices, f"{name} must be one of {', '.join(choices)}")
         _require(0 <= self.port <= 65_535, "port must lie between 0 and 65535")
-        for name in ("num_slots", "threads", "sine_step_ms", "max_sessions", "max_contexts"):
+        _require(0 <= (self.agent_port or 0) <= 65_535, "agent_port must lie between 0 and 65535")
+        for name in _AT_LEAST_ONE:
             _require(getattr(self, name) >= 1, f"{name} must be at least 1")
-        for name in ("max_text_chars", "retry_after_s", "opus_threads", "max_wait_ms"):
-            _require(getattr(self, name) >= 1, f"{name} must be at least 1")
-        for name in ("stall_s", "ping_s"):
+        for name in ("stall_s", "ping_s", "stuck_s", "start_s"):
             _require(getattr(self, name) > 0, f"{name} must be more than 0")
         for name in ("grace_s", "sine_cost_ms"):
             _require(getattr(self, name) >= 0, f"{name} must not be negative")
@@ -73,143 +193,50 @@ class Config:
             0 <= self.max_buffer_delay_ms <= LONGEST_BUFFER_DELAY_MS,
             f"max_buffer_delay_ms must lie between 0 and {LONGEST_BUFFER_DELAY_MS}",
         )
+        _require(
+            (self.tls_cert is None) == (self.tls_key is None),
+            "tls_cert and tls_key need each other",
+        )
+        for network in self.trusted_proxies:
+            _require(_is_network(network), f"trusted_proxies: {network!r} is no network")
+        for origin in self.allowed_origins:
+            _require(
+                _is_origin(origin),
+                f"allowed_origins: {origin!r} is no origin such as https://a.example",
+            )
+
+
+_AT_LEAST_ONE = (
+    "num_slots",
+    "threads",
+    "sine_step_ms",
+    "max_sessions",
+    "max_contexts",
+    "max_text_chars",
+    "max_messages_per_s",
+    "max_wait_ms",
+    "max_waiting",
+    "ticket_s",
+    "max_sessions_per_peer",
+    "max_connects_per_min",
+    "retry_after_s",
+    "opus_threads",
+)
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_origin(text: str) -> bool:
+    scheme, separator, rest = text.partition("://")
+    return text == "*" or (bool(scheme and separator and rest) and "/" not in rest)
 
 
 def _require(holds: bool, message: str) -> None:
     if not holds:
         raise ConfigError(message)
-
-
-def parse_arguments(argv: Sequence[str]) -> Config:
-    """Exits with a message, as argparse does, if a setting is wrong."""
-    parser = _build_parser()
-    arguments = vars(parser.parse_args(argv))
-    try:
-        return Config(**{item.name: arguments[item.name] for item in fields(Config)})
-    except ConfigError as error:
-        parser.error(str(error))
-
-
-def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m daemon",
-        description="Speaks text while it is being written: a WebSocket daemon. The protocol is"
-        " docs/protocol.md. SIGTERM or Ctrl-C finishes what is being spoken; a second one does not"
-        " wait.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    _add_listening(parser.add_argument_group("where it listens"))
-    _add_engine(parser.add_argument_group("who speaks"))
-    _add_limits(parser.add_argument_group("limits and defaults for clients"))
-    _add_operation(parser.add_argument_group("operation"))
-    return parser
-
-
-def _add_listening(group: "argparse._ArgumentGroup") -> None:
-    default = Config()
-    group.add_argument("--host", default=default.host, help="address to bind")
-    group.add_argument(
-        "--port", type=int, default=default.port, help="TCP port; 0 takes a free one"
-    )
-    group.add_argument(
-        "--port-file",
-        type=Path,
-        metavar="PATH",
-        help="once listening, write the port number to this file (removed at the end)",
-    )
-
-
-def _add_engine(group: "argparse._ArgumentGroup") -> None:
-    default = Config()
-    group.add_argument(
-        "--engine",
-        choices=ENGINES,
-        default=default.engine,
-        help="the speech model, or tones that need no torch",
-    )
-    group.add_argument(
-        "--model", metavar="NAME_OR_PATH", help="checkpoint to load; the bundled voice if absent"
-    )
-    group.add_argument(
-        "--slots",
-        dest="num_slots",
-        type=int,
-        metavar="N",
-        default=default.num_slots,
-        help="segments that are spoken at the same time",
-    )
-    group.add_argument(
-        "--threads",
-        type=int,
-        metavar="N",
-        default=default.threads,
-        help="processor threads of the model",
-    )
-    group.add_argument(
-        "--deterministic",
-        action="store_true",
-        help="same text, voice and seed give the same samples under any load, at a cost in speed",
-    )
-    group.add_argument(
-        "--sine-step-ms",
-        type=int,
-        metavar="MS",
-        default=default.sine_step_ms,
-        help="--engine sine: audio made by one step",
-    )
-    group.add_argument(
-        "--sine-cost-ms",
-        type=float,
-        metavar="MS",
-        default=default.sine_cost_ms,
-        help="--engine sine: time that one step takes",
-    )
-
-
-def _add_limits(group: "argparse._ArgumentGroup") -> None:
-    default = Config()
-    for name, unit, text in (
-        ("max_sessions", "N", "connections at a time; more are refused with HTTP 503"),
-        ("max_contexts", "N", "live contexts of one session"),
-        ("max_text_chars", "N", "characters of one context"),
-        ("max_message_bytes", "BYTES", "longest message of a client"),
-        ("max_wait_ms", "MS", "a context that waits longer for a free slot gets the error busy"),
-        ("max_lead_ms", "MS", "audio sent ahead of playback, unless the client asks otherwise"),
-        ("max_buffer_delay_ms", "MS", "unfinished phrases wait this long for more text"),
-    ):
-        group.add_argument(
-            _flag(name), type=int, metavar=unit, default=getattr(default, name), help=text
-        )
-
-
-def _add_operation(group: "argparse._ArgumentGroup") -> None:
-    default = Config()
-    for name, text in (
-        ("stall_s", "a client that takes nothing for this long is closed (seconds)"),
-        ("ping_s", "interval of WebSocket pings, and how long a pong may take (seconds)"),
-        ("grace_s", "after SIGTERM, how long running contexts may go on (seconds)"),
-    ):
-        group.add_argument(
-            _flag(name), type=float, metavar="S", default=getattr(default, name), help=text
-        )
-    group.add_argument(
-        "--retry-after-s",
-        type=int,
-        metavar="S",
-        default=default.retry_after_s,
-        help="what a refused client is told to wait (seconds)",
-    )
-    group.add_argument(
-        "--opus-threads",
-        type=int,
-        metavar="N",
-        default=default.opus_threads,
-        help="threads that encode Opus",
-    )
-    group.add_argument(
-        "--log-level", choices=LOG_LEVELS, default=default.log_level, help="least severe log line"
-    )
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
