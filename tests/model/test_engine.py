@@ -173,6 +173,7 @@ def test_info_lists_what_a_client_may_ask_for() -> None:
     assert (list(info.voices), info.default_voice, info.num_slots) == (["one", "two"], "one", 3)
     assert {option.name for option in info.options} == {
         "temperature",
+        "top_k",
         "top_p",
         "repetition_penalty",
     }
