@@ -28,6 +28,12 @@ def parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("chatterbox/checkpoints/tiny"), help="where export writes"
     )
     made.add_argument(
+        "--start",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="folder whose weights a stage starts from if it has no state of its own yet",
+    )
+    made.add_argument(
         "--minutes", type=float, help="budget of the stage; each stage has its own default"
     )
     made.add_argument("--steps", type=int, help="budget in steps instead of minutes")

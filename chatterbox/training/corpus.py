@@ -47,9 +47,10 @@ _PAST = {
 
 @dataclass(frozen=True, slots=True)
 class HeldOutText:
-    """One line of the evaluation set."""
+    """One line of the evaluation set; each stratum has several kinds."""
 
     stratum: str
+    kind: str
     text: str
 
 
@@ -58,7 +59,7 @@ def held_out() -> tuple[HeldOutText, ...]:
     """The texts that are never trained on."""
     lines = HELD_OUT.read_text(encoding="utf-8").splitlines()
     rows = (line.split("\t") for line in lines if line and not line.startswith("#"))
-    return tuple(HeldOutText(stratum, text) for stratum, text in rows)
+    return tuple(HeldOutText(stratum, kind, text) for stratum, kind, text in rows)
 
 
 def fingerprint(text: str) -> str:

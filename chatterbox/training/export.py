@@ -15,6 +15,7 @@ from chatterbox.s3gen.flow import Flow
 from chatterbox.s3gen.vocoder import HiFT
 from chatterbox.t3.model import T3
 from chatterbox.training.symbols import symbol_table
+from chatterbox.training.t3 import t3_speaker
 from chatterbox.training.voice import VoicePrompt
 
 VOICE_NAME = "heart"
@@ -37,16 +38,15 @@ def write_checkpoint(folder: Path, *, t3: T3, flow: Flow, vocoder: HiFT) -> None
     save_file({**_half(flow, "flow."), **_half(vocoder, "mel2wav.")}, folder / "s3gen.safetensors")
 
 
-def write_voice(
-    folder: Path, prompt: VoicePrompt, prompt_tokens: Tensor, speaker: Tensor, config: T3Config
-) -> None:
+def write_voice(folder: Path, prompt: VoicePrompt, config: T3Config) -> None:
     """The one voice, under the names of the official `conds.pt`."""
     path = folder / "voices" / f"{VOICE_NAME}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
+    tokens = prompt.tokens[None].to(torch.int32)
     tensors = {
-        "t3.speaker_emb": speaker[None],
-        "t3.cond_prompt_speech_tokens": prompt_tokens[None, : config.prompt_tokens].to(torch.int32),
-        "gen.prompt_token": prompt_tokens[None].to(torch.int32),
+        "t3.speaker_emb": t3_speaker(config)[None],
+        "t3.cond_prompt_speech_tokens": tokens[:, : config.prompt_tokens],
+        "gen.prompt_token": tokens,
         "gen.prompt_feat": prompt.mel.T[None],
         "gen.embedding": prompt.speaker[None],
     }

@@ -1,5 +1,5 @@
-"""Random stretches of speech in, the losses of tokenizer and flow out, under the masks and windows
-of inference.
+"""Random stretches of speech and their tokens in, the losses of the flow out, under the masks and
+windows of inference.
 
 A row is [voice prompt | stretch], the stretch starting where an utterance or the context of a
 window starts. Blocks of attention follow the window schedule or random sizes, so that the flow
@@ -12,21 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.random import Generator
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
-from chatterbox.config import MEL_FRAMES_PER_TOKEN, SPEECH_CODES, FlowConfig
-from chatterbox.s3gen.attention_blocks import PADDING_BLOCK, PROMPT_BLOCK
+from chatterbox.config import MEL_FRAMES_PER_TOKEN, FlowConfig
+from chatterbox.s3gen.attention_blocks import PADDING_BLOCK, PROMPT_BLOCK, valid_mask
 from chatterbox.s3gen.flow import Flow
 from chatterbox.training.dataset import SpeechData
 from chatterbox.training.loop import Optimisation
-from chatterbox.training.tokenizer import DigitEmbedding, Tokenizer, tokens_of
+from chatterbox.training.tokenizer import TokenTable
 from chatterbox.training.voice import VoicePrompt
 
-JOINT = Optimisation(peak=1.2e-3, warm_up_steps=200)
-DECODER = Optimisation(peak=1.0e-3, warm_up_steps=100)
+OPTIMISATION = Optimisation(peak=1.0e-3, warm_up_steps=100)
 STRETCH_TOKENS = 54
-PHONE_WEIGHT = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +33,7 @@ class Stretch:
 
     mel: Tensor  # [batch, 80, frames]
     block: Tensor  # [batch, tokens]
-    phones: Tensor  # [batch, stretch tokens], -100 where none
-    tokens: Tensor | None  # [batch, stretch tokens] once the tokenizer is frozen
+    tokens: Tensor  # [batch, stretch tokens]
 
 
 def schedule_starts(config: FlowConfig, num_tokens: int) -> list[int]:
@@ -67,26 +64,19 @@ def choose_stretch(config: FlowConfig, num_tokens: int, rng: Generator) -> tuple
     return start, boundaries
 
 
-def phones_at_tokens(ends: np.ndarray, codes: np.ndarray, num_tokens: int) -> np.ndarray:
-    """Index into the clip's phonemes of what sounds in the middle of each token."""
-    centres = (np.arange(num_tokens) + 0.5) / 25.0
-    return np.minimum(np.searchsorted(ends, centres, side="right"), len(codes) - 1)
-
-
 class StretchMaker:
     """Draws batches of rows."""
 
     def __init__(
         self,
         data: SpeechData,
+        tokens: list[NDArray[np.int16]],
         config: FlowConfig,
         prompt: VoicePrompt,
-        symbols: dict[str, int],
         *,
         batch: int,
-        tokens: list[np.ndarray] | None = None,
     ) -> None:
-        self._data, self._config, self._prompt, self._symbols = data, config, prompt, symbols
+        self._data, self._config, self._prompt = data, config, prompt
         self._batch, self._tokens = batch, tokens
 
     def __call__(self, rng: Generator) -> Stretch:
@@ -97,7 +87,6 @@ class StretchMaker:
         mel[:, :, :prompt_frames] = self._prompt.mel
         block = torch.full((self._batch, width), PADDING_BLOCK)
         block[:, :prompt_tokens] = PROMPT_BLOCK
-        phones = torch.full((self._batch, STRETCH_TOKENS), -100)
         tokens = torch.zeros(self._batch, STRETCH_TOKENS, dtype=torch.long)
         for row in range(self._batch):
             index = self._data.random_index(rng, at_least_frames=12)
@@ -110,18 +99,9 @@ class StretchMaker:
             mel[row, :, prompt_frames : prompt_frames + part.shape[1]] = part
             ids = np.searchsorted(boundaries, np.arange(start, stop), side="right") - 1
             block[row, prompt_tokens : prompt_tokens + length] = torch.from_numpy(ids)
-            codes = self._data.field("phonemes", index)
-            spoken = phones_at_tokens(self._data.field("ends", index), codes, num_tokens)[
-                start:stop
-            ]
-            phones[row, :length] = torch.tensor(
-                [self._symbols.get(chr(codes[i]), 0) for i in spoken]
-            )
-            if self._tokens is not None:
-                tokens[row, :length] = torch.from_numpy(
-                    self._tokens[index][start:stop].astype(np.int64)
-                )
-        return Stretch(mel, block, phones, tokens if self._tokens is not None else None)
+            part_tokens = self._tokens[index][start:stop].astype(np.int64)
+            tokens[row, :length] = torch.from_numpy(part_tokens)
+        return Stretch(mel, block, tokens)
 
 
 class FlowLoss:
@@ -154,98 +134,61 @@ class FlowLoss:
         return direct, matching
 
 
-class JointModel(nn.Module):
-    """Tokenizer, flow, and a classifier that keeps phonemes apart in the codes."""
+class DecoderTrainee(nn.Module):
+    """The flow with a structured token table in place of its embedding; `folded` gives the ordinary
+    model.
+    """
 
-    def __init__(self, config: FlowConfig, num_symbols: int, longest: int) -> None:
+    def __init__(self, config: FlowConfig, longest: int) -> None:
         super().__init__()
-        self.tokenizer = Tokenizer(mel_bins=config.mel_bins)
-        self.embedding = DigitEmbedding(config.encoder_channels)
         self.flow = Flow(config, longest)
-        self.phone = nn.Sequential(nn.Linear(8, 128), nn.GELU(), nn.Linear(128, num_symbols))
+        self.flow.input_embedding.requires_grad_(False)
+        self.table = TokenTable(config.encoder_channels)
 
-    def mu(self, embedded: Tensor, block: Tensor) -> Tensor:
-        """What `Flow.encode` does, from embeddings instead of token ids."""
-        valid = (block < PADDING_BLOCK)[:, :, None].to(embedded.dtype)
-        mu: Tensor = self.flow.encoder_proj(self.flow.encoder(embedded * valid, block)).transpose(
-            1, 2
-        )
-        return mu
+    def mu(self, tokens: Tensor, block: Tensor) -> Tensor:
+        """What `Flow.encode` does, with the structured table."""
+        embedded = self.table(tokens) * valid_mask(block)[:, :, None]
+        mu: Tensor = self.flow.encoder_proj(self.flow.encoder(embedded, block))
+        return mu.transpose(1, 2)
 
+    def matrices(self) -> list[nn.Parameter]:
+        """The weights of the linear layers inside encoder and estimator, which Muon trains."""
+        parts = (*self.flow.encoder.modules(), *self.flow.estimator.modules())
+        linear = [part for part in parts if isinstance(part, nn.Linear)]
+        return [p for part in linear for p in part.parameters() if p.ndim > 1]
 
-class JointStage:
-    """Tokenizer and flow together."""
+    @torch.no_grad()
+    def folded(self) -> Flow:
+        self.flow.input_embedding.weight.copy_(self.table.folded())
+        return self.flow
 
-    def __init__(
-        self, maker: StretchMaker, model: JointModel, prompt: VoicePrompt, *, device: str = "cpu"
-    ) -> None:
-        self.model, self._maker = model.to(device), maker
-        self._device = torch.device(device)
-        self._prompt = prompt
-        self._loss = FlowLoss(model.flow, prompt, self._device)
-        self._used = torch.zeros(SPEECH_CODES)
-
-    def __call__(self, rng: Generator, spent: float) -> tuple[Tensor, dict[str, float]]:
-        stretch = self._maker(rng)
-        block = stretch.block.to(self._device)
-        prompt_tokens = self._prompt.mel.shape[1] // MEL_FRAMES_PER_TOKEN
-        with torch.autocast(self._device.type, torch.bfloat16):
-            # The prompt is tokenized by itself, as at export: its tokens must not depend on what
-            # follows.
-            voice = self.model.tokenizer(self._prompt.mel[None].to(self._device))
-            rest = self.model.tokenizer(stretch.mel[:, :, 2 * prompt_tokens :].to(self._device))
-            digits = torch.cat([voice.expand(len(rest), -1, -1), rest], dim=1)
-            mu = self.model.mu(self.model.embedding(digits), block)
-            direct, matching = self._loss(mu, stretch)
-            guess = self.model.phone(rest)
-        phones = stretch.phones.to(self._device)
-        phone = functional.cross_entropy(
-            guess.float().flatten(0, 1), phones.flatten(), ignore_index=-100
-        )
-        with torch.no_grad():
-            ids = tokens_of(rest)[phones >= 0]
-            self._used *= 0.99
-            self._used[ids.cpu()] = 1.0
-        return direct + matching + PHONE_WEIGHT * phone, {
-            "mu": direct.item(),
-            "flow": matching.item(),
-            "phone": phone.item(),
-            "codes": float((self._used > 0.1).sum()),
-        }
-
-
-def matrices(flow: Flow) -> list[nn.Parameter]:
-    """The weights of the linear layers inside encoder and estimator, which Muon trains."""
-    parts = (*flow.encoder.modules(), *flow.estimator.modules())
-    linear = [part for part in parts if isinstance(part, nn.Linear)]
-    return [parameter for part in linear for parameter in part.parameters() if parameter.ndim > 1]
+    def unfold(self, flow: Flow) -> None:
+        """Start from an ordinary model."""
+        self.flow.load_state_dict(flow.state_dict())
+        self.table.unfold(flow.input_embedding.weight)
 
 
 class DecoderStage:
-    """The flow alone, on the tokens of the frozen tokenizer."""
+    """One step's loss on a batch of stretches."""
 
     def __init__(
         self,
         maker: StretchMaker,
-        flow: Flow,
+        trainee: DecoderTrainee,
         prompt: VoicePrompt,
-        prompt_tokens: Tensor,
         *,
         device: str = "cpu",
     ) -> None:
-        self.flow, self._maker = flow.to(device), maker
+        self._trainee, self._maker = trainee.to(device), maker
         self._device = torch.device(device)
-        self._prompt_tokens = prompt_tokens.to(device)
-        self._loss = FlowLoss(flow, prompt, self._device)
+        self._prompt_tokens = prompt.tokens.to(device)
+        self._loss = FlowLoss(trainee.flow, prompt, self._device)
 
     def __call__(self, rng: Generator, spent: float) -> tuple[Tensor, dict[str, float]]:
         stretch = self._maker(rng)
-        assert stretch.tokens is not None, (
-            "the decoder is trained on the tokens of the frozen tokenizer"
-        )
         tokens = stretch.tokens.to(self._device)
         row = torch.cat([self._prompt_tokens[None].expand(len(tokens), -1), tokens], dim=1)
         with torch.autocast(self._device.type, torch.bfloat16):
-            mu = self.flow.encode(row, stretch.block.to(self._device))
+            mu = self._trainee.mu(row, stretch.block.to(self._device))
             direct, matching = self._loss(mu, stretch)
         return direct + matching, {"mu": direct.item(), "flow": matching.item()}

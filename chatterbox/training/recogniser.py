@@ -4,6 +4,7 @@ from PyPI.
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from num2words import num2words
 from numpy.typing import NDArray
 
 from chatterbox.api import SAMPLE_RATE
+from chatterbox.text.normalise import normalise
 
 Samples = NDArray[np.float32]
 Speaker = Callable[[str, int], Samples]
@@ -21,19 +23,19 @@ Speaker = Callable[[str, int], Samples]
 HEARING_RATE = 16_000
 DNSMOS_S = 9.01
 _SAME = {
-    "doctor": "dr",
-    "mister": "mr",
-    "missus": "mrs",
-    "okay": "ok",
-    "percent": "%",
-    "dollars": "$",
+    **{"doctor": "dr", "mister": "mr", "missus": "mrs", "okay": "ok"},
+    # What the front end reads for a date; Whisper may write either.
+    "o": "oh",
 }
 _SPLIT = {"n't": " not", "'re": " are", "'ll": " will", "'ve": " have", "'m": " am"}
 
 
 def words_of(text: str) -> list[str]:
-    """The words that count: lower case, numbers spelled, contractions opened, punctuation gone."""
-    text = text.lower().replace("’", "'")
+    """The words that count, as our front end would say them: lower case, numbers spelled,
+    contractions opened, punctuation gone. For what is written and for what is heard alike.
+    """
+    # A recogniser writes "1,200" where the text has "twelve hundred" and the other way round.
+    text = normalise(text.replace("’", "'")).text.lower()
     text = (
         re.sub(r"\bcan't\b", "can not", text)
         .replace("cannot", "can not")
@@ -41,33 +43,60 @@ def words_of(text: str) -> list[str]:
     )
     for short, long in _SPLIT.items():
         text = text.replace(short, long)
-    text = re.sub(r"(?<=\d),(?=\d{3})", "", text)
-    text = re.sub(r"\$(\d+)\.(\d\d)\b", r"\1 dollars \2", text)
-    text = re.sub(r"\$(\d+)", r"\1 dollars", text).replace("%", " percent ")
     text = re.sub(r"(\d+)(st|nd|rd|th)\b", lambda m: num2words(int(m[1]), to="ordinal"), text)
-    text = re.sub(r"\b(1[1-9]|20)(\d\d)\b(?!\.)", _as_year, text)
-    text = re.sub(r"(\d+)\.(\d+)", r"\1 point \2", text)
     text = re.sub(r"\d+", lambda m: f" {num2words(int(m[0]))} ", text)
-    found = re.findall(r"[a-z%$]+(?:'s)?", text.replace("-", " "))
-    return [_SAME.get(word, word) for word in found]
+    found = re.findall(r"[a-z]+(?:'s)?", text.replace("-", " "))
+    return [_SAME.get(word, word) for word in found if word != "and"]
 
 
-def _as_year(match: re.Match[str]) -> str:
-    high, low = int(match[1]), int(match[2])
-    if low == 0:
-        return match[0]
-    return f"{num2words(high)} {'oh ' if low < 10 else ''}{num2words(low)}"
+@dataclass(frozen=True, slots=True)
+class WordErrors:
+    """What was heard against what was to be said."""
+
+    errors: int
+    """Words inserted, deleted or replaced, at least."""
+    missed_at_end: int
+    """Last words of which nothing was heard."""
+    added_at_end: int
+    """Words heard after the last one."""
+
+
+def compared(said: list[str], heard: list[str]) -> WordErrors:
+    """Levenshtein over words; two words heard as one that is spelled like both are no error."""
+    rows = [list(range(len(heard) + 1))]
+    for i, word in enumerate(said, start=1):
+        row = [i]
+        for j, other in enumerate(heard, start=1):
+            best = min(rows[-1][j] + 1, row[j - 1] + 1, rows[-1][j - 1] + (word != other))
+            if i > 1 and said[i - 2] + word == other:
+                best = min(best, rows[i - 2][j - 1])
+            if j > 1 and heard[j - 2] + other == word:
+                best = min(best, rows[-1][j - 2])
+            row.append(best)
+        rows.append(row)
+    return WordErrors(rows[-1][-1], *_at_end(rows, said, heard))
+
+
+def _at_end(rows: list[list[int]], said: list[str], heard: list[str]) -> tuple[int, int]:
+    """Words deleted and words inserted after the last word that both have."""
+    i, j = len(said), len(heard)
+    while i and j and said[i - 1] != heard[j - 1]:
+        if rows[i][j] == rows[i - 1][j - 1] + 1:
+            break
+        if rows[i][j] == rows[i - 1][j] + 1:
+            i -= 1
+        elif rows[i][j] == rows[i][j - 1] + 1:
+            j -= 1
+        else:
+            break
+    if not j:
+        return len(said), 0
+    return len(said) - i, len(heard) - j
 
 
 def word_errors(said: list[str], heard: list[str]) -> int:
     """Least number of words to insert, delete or replace."""
-    row = list(range(len(heard) + 1))
-    for count, word in enumerate(said, start=1):
-        diagonal, row[0] = row[0], count
-        for column, other in enumerate(heard, start=1):
-            best = min(row[column] + 1, row[column - 1] + 1, diagonal + (word != other))
-            diagonal, row[column] = row[column], best
-    return row[-1]
+    return compared(said, heard).errors
 
 
 def at_hearing_rate(samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -107,9 +136,13 @@ def _dnsmos() -> Any:
 
 
 def dnsmos(samples: NDArray[np.float32]) -> float:
-    """DNSMOS overall (1 to 5) of 24 kHz speech, repeated to the nine seconds that are judged."""
+    """DNSMOS overall (1 to 5) of 24 kHz speech: the mean of every nine seconds, a second apart;
+    shorter speech is repeated.
+    """
     wanted = int(DNSMOS_S * HEARING_RATE)
     audio = at_hearing_rate(samples)
-    audio = np.tile(audio, -(-wanted // len(audio)))[:wanted]
-    raw = float(_dnsmos().run(None, {"input_1": audio[None]})[0][0][2])
-    return -0.06766283 * raw**2 + 1.11546468 * raw + 0.04602535
+    audio = np.tile(audio, max(1, -(-wanted // len(audio))))
+    starts = range(0, len(audio) - wanted + 1, HEARING_RATE) if len(audio) > 2 * wanted else (0,)
+    windows = np.stack([audio[start : start + wanted] for start in starts])
+    raw = np.array([_dnsmos().run(None, {"input_1": row[None]})[0][0][2] for row in windows])
+    return float(np.mean(-0.06766283 * raw**2 + 1.11546468 * raw + 0.04602535))

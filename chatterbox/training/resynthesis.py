@@ -12,13 +12,10 @@ from chatterbox.s3gen.attention_blocks import PROMPT_BLOCK
 from chatterbox.s3gen.flow import Flow
 from chatterbox.s3gen.vocoder import HiFT
 from chatterbox.s3gen.windows import TokenSchedule
-from chatterbox.training.flow import STRETCH_TOKENS, JointModel
-from chatterbox.training.loop import load_trained
 from chatterbox.training.recogniser import Speaker
-from chatterbox.training.symbols import symbol_table
 from chatterbox.training.teacher import Teacher
-from chatterbox.training.tokenizer import tokens_of
-from chatterbox.training.voice import PROMPT_TOKENS, VoicePrompt, load_prompt
+from chatterbox.training.tokenizer import Codebook
+from chatterbox.training.voice import VoicePrompt, load_prompt
 
 LONGEST_TOKENS = 700
 
@@ -34,15 +31,13 @@ def vocode(vocoder: HiFT, mel: torch.Tensor, seed: int) -> NDArray[np.float32]:
     return wave
 
 
-def whole_mel(
-    flow: Flow, tokens: torch.Tensor, prompt: VoicePrompt, prompt_tokens: torch.Tensor, seed: int
-) -> torch.Tensor:
+def whole_mel(flow: Flow, tokens: torch.Tensor, prompt: VoicePrompt, seed: int) -> torch.Tensor:
     """tokens [num_tokens] → mel [1, 80, frames] in one call, under the blocks of the window
     schedule.
     """
     schedule = TokenSchedule(flow.config)
-    ids = torch.cat([prompt_tokens, tokens])[None]
-    blocks = [PROMPT_BLOCK] * len(prompt_tokens) + [
+    ids = torch.cat([prompt.tokens, tokens])[None]
+    blocks = [PROMPT_BLOCK] * len(prompt.tokens) + [
         schedule.window_of(t) for t in range(len(tokens))
     ]
     block = torch.tensor([blocks])
@@ -69,18 +64,15 @@ def resynthesis_speaker(system: str, model: str | None, work: Path) -> Speaker:
     flow.load_state_dict(trained.state_dict())
     vocoder.f0_predictor.double()
     teacher = Teacher()
-    prompt = load_prompt(work / "prompt.npy")
-    joint = JointModel(config.flow, len(symbol_table()), PROMPT_TOKENS + STRETCH_TOKENS)
-    if system == "tokens":
-        load_trained("tokens", joint, work / "state")
+    prompt, codebook = load_prompt(work / "prompt.npz"), Codebook.load()
 
     @torch.inference_mode()
     def speak(text: str, seed: int) -> NDArray[np.float32]:
-        mel = torch.from_numpy(teacher.speak(text, seed=seed).mel.astype(np.float32).T)[None]
+        clip = teacher.speak(text, seed=seed)
+        mel = torch.from_numpy(clip.mel.astype(np.float32).T)[None]
         if system == "tokens":
-            prompt_tokens = tokens_of(joint.tokenizer(prompt.mel[None]))[0]
-            tokens = tokens_of(joint.tokenizer(mel))[0]
-            mel = whole_mel(flow, tokens, prompt, prompt_tokens, seed)
+            tokens = torch.from_numpy(codebook.encode(clip.timing).astype(np.int64))
+            mel = whole_mel(flow, tokens, prompt, seed)
         return vocode(vocoder, mel, seed)
 
     return speak

@@ -1,6 +1,7 @@
 """Parsed arguments in, one stage of the training run: what it reads, its budget, what it writes.
 
-The order is data → vocoder, tokens → decoder, t3 → export. Every stage can be interrupted and run
+The order is data → vocoder, tokens → decoder, t3 → export. With `--start` the weights of a
+checkpoint are trained on. Every stage can be interrupted and run
 again.
 """
 
@@ -10,33 +11,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from chatterbox.config import MEL_FRAMES_PER_TOKEN, ModelConfig
+from chatterbox.checkpoint import load_s3gen, load_t3
+from chatterbox.config import ModelConfig
 from chatterbox.s3gen.flow import Flow
+from chatterbox.s3gen.vocoder import HiFT
 from chatterbox.training import corpus, encode, export
 from chatterbox.training.dataset import SpeechData
-from chatterbox.training.flow import (
-    DECODER,
-    JOINT,
-    STRETCH_TOKENS,
-    DecoderStage,
-    JointModel,
-    JointStage,
-    StretchMaker,
-    matrices,
-)
+from chatterbox.training.flow import OPTIMISATION as DECODER_OPTIMISATION
+from chatterbox.training.flow import STRETCH_TOKENS, DecoderStage, DecoderTrainee, StretchMaker
 from chatterbox.training.loop import Budget, load_trained, train
 from chatterbox.training.speed import fast_training
-from chatterbox.training.symbols import symbol_ids, symbol_table
+from chatterbox.training.symbols import symbol_ids
 from chatterbox.training.t3 import OPTIMISATION as T3_OPTIMISATION
 from chatterbox.training.t3 import T3Stage, T3Trainee, used_codes
-from chatterbox.training.tokenizer import tokens_of
 from chatterbox.training.vocoder import OPTIMISATION as VOCODER_OPTIMISATION
 from chatterbox.training.vocoder import VocoderStage
 from chatterbox.training.voice import PROMPT_TOKENS, VoicePrompt, load_prompt, make_prompt
 
-DEFAULT_MINUTES = {"data": 60.0, "vocoder": 40.0, "tokens": 25.0, "decoder": 40.0, "t3": 120.0}
+DEFAULT_MINUTES = {"data": 60.0, "vocoder": 40.0, "decoder": 90.0, "t3": 90.0}
 SMALL_STEPS = 3
 SMALL_TEXTS = 40
 LONGEST_TOKENS = PROMPT_TOKENS + STRETCH_TOKENS
@@ -64,25 +58,17 @@ class Run:
         return SpeechData(self.work / "data")
 
     def prompt(self) -> VoicePrompt:
-        path = self.work / "prompt.npy"
+        path = self.work / "prompt.npz"
         if not path.exists():
             make_prompt(path)
         return load_prompt(path)
 
-    def joint(self) -> JointModel:
-        return JointModel(self.config.flow, len(symbol_table()), LONGEST_TOKENS)
+    def tokens(self) -> list[NDArray[np.int16]]:
+        return encode.load_tokens(self.state / "tokens.npy", self.data())
 
-    def prompt_tokens(self, joint: JointModel, prompt: VoicePrompt) -> Tensor:
-        with torch.inference_mode():
-            tokens = tokens_of(joint.tokenizer(prompt.mel[None]))[0]
-        assert len(tokens) * MEL_FRAMES_PER_TOKEN == prompt.mel.shape[1]
-        return tokens.clone()
-
-    def speaker(self) -> Tensor:
-        """T3's constant speaker vector."""
-        speaker = torch.zeros(self.config.t3.speaker_channels)
-        speaker[0] = 1.0
-        return speaker
+    def committed(self) -> tuple[Flow, HiFT]:
+        """The weights to start from."""
+        return load_s3gen(self.arguments.start, self.config)
 
 
 def make_data(run: Run) -> None:
@@ -106,6 +92,8 @@ def train_vocoder(run: Run) -> None:
     stage = VocoderStage(
         run.data(), run.config.vocoder, batch=run.arguments.batch or 12, device=run.device
     )
+    if run.arguments.start is not None:
+        stage.model.load_state_dict(run.committed()[1].state_dict())
     train(
         "vocoder",
         stage.model,
@@ -117,60 +105,41 @@ def train_vocoder(run: Run) -> None:
     )
 
 
-def train_tokens(run: Run) -> None:
-    """Tokenizer and flow together, then the tokens of the whole corpus."""
-    prompt, data, model = run.prompt(), run.data(), run.joint()
-    maker = StretchMaker(
-        data, run.config.flow, prompt, symbol_ids(), batch=run.arguments.batch or 12
-    )
-    with fast_training():
-        train(
-            "tokens",
-            model,
-            JointStage(maker, model, prompt, device=run.device),
-            folder=run.state,
-            budget=run.budget("tokens"),
-            optimisation=JOINT,
-            seed=run.seed,
-        )
-    encode.save_tokens(run.state / "tokens.npy", encode.encode_clips(model.tokenizer, data))
+def make_tokens(run: Run) -> None:
+    """The tokens of the whole corpus."""
+    encode.save_tokens(run.state / "tokens.npy", encode.encode_clips(run.data()))
 
 
 def train_decoder(run: Run) -> None:
-    """The flow alone, from where the joint training left it, on tokens that no longer change."""
-    prompt, data, joint = run.prompt(), run.data(), run.joint()
-    load_trained("tokens", joint, run.state)
-    flow = Flow(run.config.flow, LONGEST_TOKENS)
-    flow.load_state_dict(joint.flow.state_dict())
-    with torch.no_grad():
-        flow.input_embedding.weight.copy_(joint.embedding.table())
-    tokens = encode.load_tokens(run.state / "tokens.npy", data)
+    prompt, data = run.prompt(), run.data()
+    trainee = DecoderTrainee(run.config.flow, LONGEST_TOKENS)
+    if run.arguments.start is not None:
+        trainee.unfold(run.committed()[0])
     maker = StretchMaker(
-        data, run.config.flow, prompt, symbol_ids(), batch=run.arguments.batch or 12, tokens=tokens
+        data, run.tokens(), run.config.flow, prompt, batch=run.arguments.batch or 12
     )
     with fast_training():
         train(
             "decoder",
-            flow,
-            DecoderStage(maker, flow, prompt, run.prompt_tokens(joint, prompt), device=run.device),
+            trainee,
+            DecoderStage(maker, trainee, prompt, device=run.device),
             folder=run.state,
             budget=run.budget("decoder"),
-            optimisation=DECODER,
+            optimisation=DECODER_OPTIMISATION,
             seed=run.seed,
-            matrices=matrices(flow),
+            matrices=trainee.matrices(),
         )
 
 
 def train_t3(run: Run) -> None:
-    data, joint, prompt = run.data(), run.joint(), run.prompt()
-    load_trained("tokens", joint, run.state)
     trainee = T3Trainee(run.config.t3)
+    if run.arguments.start is not None:
+        trainee.unfold(load_t3(run.arguments.start, run.config))
     stage = T3Stage(
-        data,
-        encode.load_tokens(run.state / "tokens.npy", data),
+        run.data(),
+        run.tokens(),
         trainee,
-        prompt_tokens=run.prompt_tokens(joint, prompt).numpy().astype(np.int16),
-        speaker=run.speaker(),
+        prompt=run.prompt(),
         symbols=symbol_ids(),
         device=run.device,
     )
@@ -189,26 +158,23 @@ def train_t3(run: Run) -> None:
 
 def export_checkpoint(run: Run) -> None:
     """The checkpoint folder from whatever the stages have saved so far."""
-    prompt, joint, trainee = run.prompt(), run.joint(), T3Trainee(run.config.t3)
-    flow = Flow(run.config.flow, LONGEST_TOKENS)
+    prompt, trainee = run.prompt(), T3Trainee(run.config.t3)
+    decoder = DecoderTrainee(run.config.flow, LONGEST_TOKENS)
     vocoder = VocoderStage.model_of(run.config.vocoder)
-    load_trained("tokens", joint, run.state)
     load_trained("t3", trainee, run.state)
     load_trained("vocoder", vocoder, run.state)
-    load_trained("decoder", flow, run.state)
-    prompt_tokens = run.prompt_tokens(joint, prompt)
-    tokens = encode.load_tokens(run.state / "tokens.npy", run.data())
-    trainee.restrict(used_codes(tokens, prompt_tokens.numpy().astype(np.int16)))
+    load_trained("decoder", decoder, run.state)
+    trainee.restrict(used_codes(run.tokens(), prompt))
     out: Path = run.arguments.out
-    export.write_checkpoint(out, t3=trainee.folded(), flow=flow, vocoder=vocoder)
-    export.write_voice(out, prompt, prompt_tokens, run.speaker(), run.config.t3)
+    export.write_checkpoint(out, t3=trainee.folded(), flow=decoder.folded(), vocoder=vocoder)
+    export.write_voice(out, prompt, run.config.t3)
     export.write_config(run.arguments.config, out)
 
 
 STAGES: dict[str, Callable[[Run], None]] = {
     "data": make_data,
     "vocoder": train_vocoder,
-    "tokens": train_tokens,
+    "tokens": make_tokens,
     "decoder": train_decoder,
     "t3": train_t3,
     "export": export_checkpoint,

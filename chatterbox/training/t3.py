@@ -17,9 +17,9 @@ from torch.nn import functional
 from chatterbox.config import SPEECH_CODES, T3Config
 from chatterbox.t3.model import T3, Block, causal_bias
 from chatterbox.training.dataset import SpeechData
-from chatterbox.training.flow import phones_at_tokens
 from chatterbox.training.loop import Optimisation
-from chatterbox.training.tokenizer import DIGITS, all_digits
+from chatterbox.training.tokenizer import TokenTable, phones_at
+from chatterbox.training.voice import VoicePrompt
 
 OPTIMISATION = Optimisation(peak=1.5e-3, warm_up_steps=300, weight_decay=0.02)
 GUIDED = ((1, 0, 0), (2, 0, 0), (2, 1, 1), (2, 2, -1))
@@ -39,29 +39,23 @@ IGNORED = -100
 UNUSED_BIAS = -1e4
 
 
-class TokenTable(nn.Module):
-    """[speech_vocab, channels]: a free vector per token plus a function of its code's digits."""
-
-    digits: Tensor
+class SpeechTable(nn.Module):
+    """The structured table of the codes, then the other tokens: [speech_vocab, channels]."""
 
     def __init__(self, vocab: int, channels: int) -> None:
         super().__init__()
-        self.free = nn.Parameter(torch.randn(vocab, channels) * 0.02)
-        self.shared = nn.Sequential(
-            nn.Linear(DIGITS, channels), nn.GELU(), nn.Linear(channels, channels)
-        )
-        last = self.shared[2]
-        assert isinstance(last, nn.Linear)
-        nn.init.normal_(last.weight, std=0.02 / math.sqrt(channels) * 8)
-        nn.init.zeros_(last.bias)
-        self.register_buffer("digits", all_digits(), persistent=False)
+        self.codes = TokenTable(channels)
+        self.others = nn.Parameter(torch.randn(vocab - SPEECH_CODES, channels) * 0.02)
 
-    def forward(self, codes: Tensor | None = None) -> Tensor:
-        """The rows of these codes (default: all), then those of the tokens that are no codes."""
-        if codes is None:
-            codes = torch.arange(SPEECH_CODES, device=self.digits.device)
-        vectors = self.free[codes] + self.shared(self.digits[codes])
-        return torch.cat([vectors, self.free[SPEECH_CODES:]])
+    def forward(self, codes: Tensor) -> Tensor:
+        """The rows of these codes, then those of the tokens that are no codes."""
+        return torch.cat([self.codes(codes), self.others])
+
+    @torch.no_grad()
+    def unfold(self, table: Tensor) -> None:
+        """Take an ordinary table over."""
+        self.codes.unfold(table[:SPEECH_CODES])
+        self.others.copy_(table[SPEECH_CODES:])
 
 
 class T3Trainee(nn.Module):
@@ -85,8 +79,8 @@ class T3Trainee(nn.Module):
         self.model.speech_emb.requires_grad_(False)
         self.model.speech_head.weight.requires_grad_(False)
         nn.init.zeros_(self.model.speech_head.bias)
-        self.embedding = TokenTable(config.speech_vocab, config.channels)
-        self.head = TokenTable(config.speech_vocab, config.channels)
+        self.embedding = SpeechTable(config.speech_vocab, config.channels)
+        self.head = SpeechTable(config.speech_vocab, config.channels)
         self.restrict(np.arange(SPEECH_CODES))
 
     def matrices(self) -> list[nn.Parameter]:
@@ -100,7 +94,7 @@ class T3Trainee(nn.Module):
         """Train on these codes alone: those that never occur only cost time. At export they get
         no chance.
         """
-        device = self.head.free.device
+        device = self.head.others.device
         self.codes = torch.from_numpy(codes).to(device)
         compact = torch.zeros(self.config.speech_vocab, dtype=torch.long, device=device)
         compact[self.codes] = torch.arange(len(codes), device=device)
@@ -120,12 +114,21 @@ class T3Trainee(nn.Module):
     @torch.no_grad()
     def folded(self) -> T3:
         """The model as it is used: tables written into the official parameters."""
-        self.model.speech_emb.weight.copy_(self.embedding())
-        self.model.speech_head.weight.copy_(self.head())
+        every = torch.arange(SPEECH_CODES, device=self.codes.device)
+        self.model.speech_emb.weight.copy_(self.embedding(every))
+        self.model.speech_head.weight.copy_(self.head(every))
         unused = torch.ones(SPEECH_CODES, dtype=torch.bool)
         unused[self.codes] = False
         self.model.speech_head.bias[:SPEECH_CODES][unused] = UNUSED_BIAS
         return self.model
+
+    def unfold(self, model: T3) -> None:
+        """Start from an ordinary model."""
+        self.model.load_state_dict(model.state_dict())
+        self.embedding.unfold(model.speech_emb.weight)
+        self.head.unfold(model.speech_head.weight)
+        with torch.no_grad():
+            self.model.speech_head.bias.clamp_(min=-10.0)
 
     def hidden(self, ids: Tensor, speaker: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Combined ids [rows, time] (text ids, then offset speech ids) → hidden states, and the
@@ -183,11 +186,16 @@ class TokenBatch:
     text_end: Tensor  # [rows, 1] position of the last phoneme
 
 
-def used_codes(
-    tokens: list[NDArray[np.int16]], prompt_tokens: NDArray[np.int16]
-) -> NDArray[np.int64]:
+def used_codes(tokens: list[NDArray[np.int16]], prompt: VoicePrompt) -> NDArray[np.int64]:
     """The codes that occur, rising."""
-    return np.unique(np.concatenate([*tokens, prompt_tokens])).astype(np.int64)
+    return np.unique(np.concatenate([*tokens, prompt.tokens.numpy()])).astype(np.int64)
+
+
+def t3_speaker(config: T3Config) -> Tensor:
+    """T3's constant speaker vector."""
+    speaker = torch.zeros(config.speaker_channels)
+    speaker[0] = 1.0
+    return speaker
 
 
 class T3Stage:
@@ -199,19 +207,18 @@ class T3Stage:
         tokens: list[NDArray[np.int16]],
         trainee: T3Trainee,
         *,
-        prompt_tokens: NDArray[np.int16],
-        speaker: Tensor,
+        prompt: VoicePrompt,
         symbols: dict[str, int],
         positions: int = BATCH_POSITIONS,
         device: str = "cpu",
     ) -> None:
         self.trainee = trainee.to(device)
         self._data, self._tokens, self._symbols = data, tokens, symbols
-        trainee.restrict(used_codes(tokens, prompt_tokens))
+        trainee.restrict(used_codes(tokens, prompt))
         self._device, self._positions = torch.device(device), positions
         config = trainee.config
-        self._prompt = prompt_tokens[: config.prompt_tokens].astype(np.int64) + config.text_vocab
-        self._speaker = speaker.to(self._device)
+        self._prompt = prompt.tokens[: config.prompt_tokens].numpy() + config.text_vocab
+        self._speaker = t3_speaker(config).to(self._device)
         lengths = (
             np.array([len(row) for row in tokens]) + data.num_phonemes + config.prefix_tokens + 1
         )
@@ -261,7 +268,7 @@ class T3Stage:
             text_end[row] = start - 1
             targets[row, start : start + len(speech)] = speech
             targets[row, start + len(speech)] = config.stop_speech_token
-            sounding = phones_at_tokens(self._data.field("ends", index), codes, len(speech))
+            sounding = phones_at(self._data.field("ends", index), len(speech))[:, 0]
             spoken[row, start : start + len(speech)] = sounding + config.prefix_tokens
         arrays = (ids, targets, spoken, text_end)
         return TokenBatch(*(torch.from_numpy(array) for array in arrays))

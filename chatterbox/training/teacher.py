@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from chatterbox.training.mel import HOP, SAMPLE_RATE, log_mel
 from chatterbox.training.progress import Progress
+from chatterbox.training.tokenizer import Timing
 
 TOKEN_SAMPLES = 960
 DURATION_TENSOR = "/Clip_output_0"
@@ -43,6 +44,12 @@ class Clip:
     mel: NDArray[np.float16]
     f0: NDArray[np.float16]
     """Pitch in Hz at each mel frame; 0 where the voice is silent or whispers."""
+
+    @property
+    def timing(self) -> Timing:
+        """What the tokens say of the clip."""
+        f0 = self.f0.astype(np.float32)
+        return Timing(phonemes=self.phonemes, ends=self.ends, f0=f0, wave=self.wave)
 
 
 def sound_span(samples: NDArray[np.float32]) -> tuple[int, int]:

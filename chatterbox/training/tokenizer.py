@@ -1,97 +1,144 @@
-"""Mel of the training speech in, speech tokens out: a small FSQ tokenizer. Needed to train, never
-to speak.
+"""What sounds when in a clip, as the teacher timed it, in; speech tokens out. Needed to train,
+never to speak.
 
-The codes are numbered as S3TokenizerV2 numbers them: eight digits of base 3, digit 0 the least.
+Like S3TokenizerV2's, these tokens are supervised: they say which phoneme sounds, not which sound.
+Where that tokenizer learns to hear it, the teacher tells us. A token of 40 ms is the phoneme of its
+first half, that of its second half, and a level of pitch (or silence):
+
+    token = 9 * state + level        729 states * 9 levels = 6561 codes
+
+The states are the commonest pairs of the corpus; `states.txt` keeps their order (a space
+written as _), because weights trained on it mean nothing under another.
 """
 
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
-from chatterbox.config import SPEECH_CODES
+from chatterbox.config import MEL_FRAMES_PER_TOKEN, SPEECH_CODES
+from chatterbox.training.symbols import symbol_ids, symbol_table
 
-DIGITS = 8
-BASE = 3
-
-
-class ConvNeXtBlock(nn.Module):
-    """Depthwise convolution, then a feed-forward, around a residual (Liu et al., 2022)."""
-
-    def __init__(self, channels: int, kernel: int) -> None:
-        super().__init__()
-        self.mix = nn.Conv1d(channels, channels, kernel, padding=kernel // 2, groups=channels)
-        self.norm = nn.LayerNorm(channels)
-        self.up = nn.Linear(channels, 3 * channels)
-        self.down = nn.Linear(3 * channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = self.norm(self.mix(x).transpose(1, 2))
-        return x + self.down(functional.gelu(self.up(hidden))).transpose(1, 2)
+NUM_STATES = 729
+LEVELS = 9
+SILENT = 0
+PITCH_EDGES_HZ = 153.0 * 1.0938 ** np.arange(LEVELS - 2)
+"""Between levels 1 … 8: equal steps of a semitone and a half around the voice's middle."""
+SILENCE = 0.01
+"""Relative to the loudest token of the clip: -40 dB."""
+TOKEN_S = 0.04
+STATES_FILE = Path(__file__).with_name("states.txt")
+TABLE_STD = 0.05
 
 
-def quantise(projected: Tensor) -> Tensor:
-    """[…, 8] real → […, 8] digits in {-1, 0, 1}; the gradient passes straight through."""
-    bounded = projected.tanh() * 0.999
-    return bounded + (bounded.round() - bounded).detach()
+@dataclass(frozen=True)
+class Timing:
+    """A clip as the teacher timed it."""
+
+    phonemes: str
+    ends: NDArray[np.float32]
+    """When each phoneme ends, in seconds from the first sample."""
+    f0: NDArray[np.float32]
+    """Pitch in Hz at each mel frame, 0 where there is none."""
+    wave: NDArray[np.int16]
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.f0) // MEL_FRAMES_PER_TOKEN
 
 
-def tokens_of(digits: Tensor) -> Tensor:
-    """[…, 8] digits in {-1, 0, 1} → […] token ids."""
-    powers = BASE ** torch.arange(DIGITS, device=digits.device)
-    return ((digits.round().long() + 1) * powers).sum(-1)
+def phones_at(ends: NDArray[np.float32], num_tokens: int) -> NDArray[np.int64]:
+    """[num_tokens, 2]: index of the phoneme that sounds in the middle of each half of a token."""
+    centres = (np.arange(2 * num_tokens) + 0.5) * (TOKEN_S / 2)
+    found = np.searchsorted(ends, centres, side="right")
+    return np.minimum(found, len(ends) - 1).reshape(-1, 2)
 
 
-def digits_of(tokens: Tensor) -> Tensor:
-    """[…] token ids → […, 8] digits in {-1, 0, 1}."""
-    powers = BASE ** torch.arange(DIGITS, device=tokens.device)
-    return ((tokens[..., None] // powers) % BASE - 1).float()
+def levels_of(timing: Timing) -> NDArray[np.int64]:
+    """[num_tokens]: 0 in silence, else the level of the pitch, held through voiceless sounds."""
+    num_tokens = timing.num_tokens
+    sound = timing.wave.astype(np.float32).reshape(num_tokens, -1)
+    loudness = np.sqrt(np.mean(sound**2, axis=1))
+    pitch = timing.f0.reshape(num_tokens, MEL_FRAMES_PER_TOKEN)
+    voiced = (pitch > 0).sum(axis=1)
+    level = np.searchsorted(PITCH_EDGES_HZ, pitch.sum(axis=1) / np.maximum(voiced, 1)) + 1
+    known = np.flatnonzero(voiced)
+    if len(known):
+        held = np.searchsorted(known, np.arange(num_tokens), side="right") - 1
+        level = level[known[np.maximum(held, 0)]]
+    return np.where(loudness < SILENCE * loudness.max(), SILENT, level)
 
 
-def all_digits() -> Tensor:
-    """[6561, 8]: the digits of every token."""
-    return digits_of(torch.arange(SPEECH_CODES))
+class Codebook:
+    """The numbering of the tokens."""
+
+    def __init__(self, states: list[str]) -> None:
+        assert len(set(states)) == len(states) <= NUM_STATES
+        self.states = states
+        self._index = {pair: index for index, pair in enumerate(states)}
+
+    @classmethod
+    def load(cls) -> "Codebook":
+        return cls(STATES_FILE.read_text(encoding="utf-8").replace("_", " ").split("\n")[:-1])
+
+    def encode(self, timing: Timing) -> NDArray[np.int16]:
+        """[num_tokens] token ids."""
+        halves = phones_at(timing.ends, timing.num_tokens)
+        states = [self._state(timing.phonemes[a], timing.phonemes[b]) for a, b in halves]
+        return (LEVELS * np.array(states) + levels_of(timing)).astype(np.int16)
+
+    def _state(self, first: str, second: str) -> int:
+        """A pair too rare to have a state is taken for its second half, which the next token may
+        not repeat.
+        """
+        return self._index.get(first + second, self._index.get(second * 2, 0))
+
+    @cached_property
+    def parts(self) -> Tensor:
+        """[6561, 3]: symbol of the first half, of the second half, and level of every token."""
+        symbols = symbol_ids()
+        rows = torch.zeros(SPEECH_CODES, 3, dtype=torch.long)
+        rows[:, 2] = torch.arange(SPEECH_CODES) % LEVELS
+        for state, pair in enumerate(self.states):
+            block = slice(LEVELS * state, LEVELS * (state + 1))
+            rows[block, 0], rows[block, 1] = symbols[pair[0]], symbols[pair[1]]
+        return rows
 
 
-class Tokenizer(nn.Module):
-    """Mel [batch, 80, frames] → digits [batch, frames / 2, 8]; sees about half a second around each
-    token.
+class TokenTable(nn.Module):
+    """A vector per token: the sum of one for each of its parts and a free one, so that rare tokens
+    borrow from those that share a part. Folds into an ordinary table.
     """
 
-    def __init__(self, *, mel_bins: int = 80, channels: int = 256, blocks: int = 4) -> None:
+    parts: Tensor
+
+    def __init__(self, channels: int, *, std: float = TABLE_STD) -> None:
         super().__init__()
-        self.conv_in = nn.Conv1d(mel_bins, channels, 3, padding=1)
-        self.conv_down = nn.Conv1d(channels, channels, 4, stride=2, padding=1)
-        self.blocks = nn.Sequential(*(ConvNeXtBlock(channels, 5) for _ in range(blocks)))
-        self.norm = nn.LayerNorm(channels)
-        self.project = nn.Linear(channels, DIGITS)
-
-    def forward(self, mel: Tensor) -> Tensor:
-        x = functional.gelu(self.conv_in((mel + 5.0) / 3.0))
-        x = self.blocks(functional.gelu(self.conv_down(x)))
-        projected: Tensor = self.project(self.norm(x.transpose(1, 2)))
-        return quantise(projected.float())
-
-
-class DigitEmbedding(nn.Module):
-    """A free vector per token plus a function of its digits, so that rare tokens borrow from their
-    neighbours.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.free = nn.Embedding(SPEECH_CODES, channels)
-        nn.init.normal_(self.free.weight, std=0.02)
-        self.shared = nn.Sequential(
-            nn.Linear(DIGITS, channels), nn.GELU(), nn.Linear(channels, channels)
+        num_symbols = len(symbol_table())
+        self.free = nn.Parameter(torch.zeros(SPEECH_CODES, channels))
+        shared = [torch.randn(size, channels) for size in (num_symbols, num_symbols, LEVELS)]
+        self.first, self.second, self.level = (
+            nn.Parameter(table * std / math.sqrt(len(shared))) for table in shared
         )
+        self.register_buffer("parts", Codebook.load().parts, persistent=False)
 
-    def forward(self, digits: Tensor) -> Tensor:
-        shared: Tensor = self.shared(digits) + self.free(tokens_of(digits))
-        return shared
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Token ids […] → vectors […, channels]."""
+        first, second, level = self.parts[tokens].unbind(-1)
+        return self.free[tokens] + self.first[first] + self.second[second] + self.level[level]
+
+    def folded(self) -> Tensor:
+        """[6561, channels]"""
+        return self(torch.arange(SPEECH_CODES, device=self.free.device))
 
     @torch.no_grad()
-    def table(self) -> Tensor:
-        """[6561, channels]: the ordinary embedding that this one is equal to."""
-        digits = all_digits().to(self.free.weight.device)
-        folded: Tensor = self(digits)
-        return folded
+    def unfold(self, table: Tensor) -> None:
+        """Take an ordinary table over: all of it free."""
+        for shared in (self.first, self.second, self.level):
+            shared.zero_()
+        self.free.copy_(table)

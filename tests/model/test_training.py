@@ -18,23 +18,17 @@ from chatterbox.s3gen.windows import TokenSchedule
 from chatterbox.t3.model import causal_bias
 from chatterbox.training import stages
 from chatterbox.training.dataset import SpeechData
-from chatterbox.training.encode import load_tokens
-from chatterbox.training.flow import schedule_starts
+from chatterbox.training.flow import DecoderTrainee, schedule_starts
 from chatterbox.training.loop import Budget, Optimisation, load_trained, train
 from chatterbox.training.mel import log_mel
 from chatterbox.training.recogniser import at_hearing_rate, word_errors, words_of
 from chatterbox.training.speed import fast_training
 from chatterbox.training.symbols import PHONEMES, symbol_ids, symbol_table
-from chatterbox.training.t3 import IGNORED, T3Stage, T3Trainee, used_codes
+from chatterbox.training.t3 import IGNORED, T3Stage, T3Trainee, t3_speaker, used_codes
 from chatterbox.training.teacher import TOKEN_SAMPLES, Clip, save_shard, sound_span
-from chatterbox.training.tokenizer import (
-    DigitEmbedding,
-    all_digits,
-    digits_of,
-    quantise,
-    tokens_of,
-)
-from chatterbox.training.voice import PROMPT_TOKENS
+from chatterbox.training.tokenizer import LEVELS, Codebook, Timing, TokenTable
+from chatterbox.training.vocoder import VocoderStage
+from chatterbox.training.voice import PROMPT_TOKENS, VoicePrompt
 from chatterbox.voice import load_voice
 
 SIZES = {
@@ -88,13 +82,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> argparse.Namespace:
     for number in range(2):
         clips = [made_up_clip(rng, int(rng.integers(20, 70))) for _ in range(12)]
         save_shard(work / "data" / f"shard-{number:04d}", clips)
-    prompt = made_up_clip(rng, PROMPT_TOKENS).wave
-    np.save(work / "prompt.npy", prompt)
+    prompt = made_up_clip(rng, PROMPT_TOKENS).timing
+    np.savez(
+        work / "prompt.npz",
+        **{"wave": prompt.wave, "f0": prompt.f0, "ends": prompt.ends},
+        phonemes=np.array(prompt.phonemes),
+    )
     config = work / "sizes.json"
     config.write_text(json.dumps(SIZES), encoding="utf-8")
     arguments = argparse.Namespace(
         **{"work": work, "config": config, "out": work / "out", "minutes": None, "steps": None},
         **{"batch": 2, "threads": 1, "device": "cpu", "seed": 1, "small": True},
+        start=None,
     )
     for stage in ("vocoder", "tokens", "decoder", "t3", "export"):
         arguments.stage = stage
@@ -113,20 +112,40 @@ def test_export_loads_as_a_checkpoint(trained: argparse.Namespace) -> None:
     assert voice.t3_prompt.shape == (1, config.t3.prompt_tokens)
     made = flow.encode(voice.prompt_tokens, torch.full((1, PROMPT_TOKENS), -1))
     assert made.isfinite().all()
-    trained_flow = type(flow)(config.flow, stages.LONGEST_TOKENS)
-    load_trained("decoder", trained_flow, trained.work / "state")
-    for name, tensor in trained_flow.state_dict().items():
+    trainee = DecoderTrainee(config.flow, stages.LONGEST_TOKENS)
+    load_trained("decoder", trainee, trained.work / "state")
+    for name, tensor in trainee.folded().state_dict().items():
         torch.testing.assert_close(flow.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)
     assert vocoder.f0_predictor.classifier.weight.dtype == torch.float64
 
 
-def trainee_codes(run: stages.Run) -> NDArray[np.int64]:
-    """The codes of the made-up clips and of the prompt."""
-    joint, data = run.joint(), run.data()
-    load_trained("tokens", joint, run.state)
-    tokens = load_tokens(run.state / "tokens.npy", data)
-    prompt_tokens = run.prompt_tokens(joint, run.prompt()).numpy().astype(np.int16)
-    return used_codes(tokens, prompt_tokens)
+def test_stages_start_from_a_checkpoint(trained: argparse.Namespace) -> None:
+    """Guards training on from committed weights, where no training state is left."""
+    run = stages.Run(trained)
+    flow, vocoder = load_s3gen(trained.out, run.config)
+    decoder = DecoderTrainee(run.config.flow, stages.LONGEST_TOKENS)
+    decoder.unfold(flow)
+    tokens, block = torch.tensor([[3, 700, 6560]]), torch.zeros(1, 3, dtype=torch.long)
+    torch.testing.assert_close(decoder.mu(tokens, block), flow.encode(tokens, block))
+    t3, trainee = load_t3(trained.out, run.config), T3Trainee(run.config.t3)
+    trainee.unfold(t3)
+    expected = {name: tensor.clone() for name, tensor in t3.state_dict().items()}
+    for name, tensor in trainee.folded().state_dict().items():
+        if name != "speech_head.bias":
+            torch.testing.assert_close(tensor, expected[name])
+    again = argparse.Namespace(**{**vars(trained), "work": trained.work / "again"})
+    again.start = trained.out
+    (again.work / "state").mkdir(parents=True)
+    for name in ("data", "prompt.npz", "state/tokens.npy"):
+        (again.work / name).symlink_to(trained.work / name)
+    for stage in ("vocoder", "decoder", "t3"):
+        again.stage = stage
+        stages.run_stages(again)
+    started = VocoderStage.model_of(run.config.vocoder)
+    load_trained("vocoder", started, again.work / "state")
+    for name, tensor in vocoder.state_dict().items():
+        ours = started.state_dict()[name].to(tensor.dtype)
+        torch.testing.assert_close(ours, tensor, atol=0.02, rtol=0.02, msg=name)
 
 
 def test_exported_t3_predicts_as_the_trained_one(trained: argparse.Namespace) -> None:
@@ -136,10 +155,10 @@ def test_exported_t3_predicts_as_the_trained_one(trained: argparse.Namespace) ->
     load_trained("t3", trainee, run.state)
     exported = load_t3(trained.out, run.config)
     text = torch.tensor([[5, 6, 7]])
-    codes = trainee_codes(run)
+    codes = used_codes(run.tokens(), run.prompt())
     speech = torch.tensor([[6561, int(codes[0]), int(codes[1])]])
     prompt = torch.arange(8)[None]
-    condition = exported.embed_condition(run.speaker()[None], prompt)
+    condition = exported.embed_condition(t3_speaker(run.config.t3)[None], prompt)
     rows = torch.cat([condition, exported.text_emb(text), exported.speech_emb(speech)], dim=1)
     fixed = run.config.t3.speech_positions_from
     learned = torch.tensor([[*range(12), fixed, fixed + 1, fixed + 2]])
@@ -148,7 +167,7 @@ def test_exported_t3_predicts_as_the_trained_one(trained: argparse.Namespace) ->
     vocab = run.config.t3.text_vocab
     zero = torch.zeros(1, 1, dtype=torch.long)
     ids = torch.cat([zero, prompt + vocab, text, speech + vocab], dim=1)
-    hidden, _ = trainee.hidden(ids, run.speaker()[None])
+    hidden, _ = trainee.hidden(ids, t3_speaker(run.config.t3)[None])
     trainee.restrict(codes)
     theirs = trainee.logits(hidden[0, -3:])
     kept = torch.cat([torch.from_numpy(codes), torch.tensor([6561, 6562])])
@@ -167,8 +186,7 @@ def test_t3_rows_ask_for_the_next_token_and_the_stop(trained: argparse.Namespace
         data,
         tokens,
         T3Trainee(run.config.t3),
-        prompt_tokens=np.arange(8).astype(np.int16),
-        speaker=run.speaker(),
+        prompt=VoicePrompt(torch.zeros(80, 40), torch.arange(PROMPT_TOKENS), torch.zeros(16)),
         symbols=symbol_ids(),
     )
     batch = stage.batch([0, 1], None)
@@ -261,28 +279,36 @@ def test_directed_phase_follows_the_source(trained: argparse.Namespace) -> None:
     torch.testing.assert_close(made[:, inner], expected.clamp(-0.99, 0.99)[:, inner])
 
 
-def test_digits_and_tokens_are_one_to_one() -> None:
-    """Guards the code numbering: T3's head and the flow's table share it with the tokenizer."""
-    everything = torch.arange(SPEECH_CODES)
-    assert torch.equal(tokens_of(all_digits()), everything)
-    assert digits_of(torch.tensor([0, 1, 3, 6560])).tolist() == [
-        [-1.0] * 8,
-        [0.0] + [-1.0] * 7,
-        [-1.0, 0.0] + [-1.0] * 6,
-        [1.0] * 8,
-    ]
-    embedding = DigitEmbedding(6)
-    torch.testing.assert_close(embedding.table()[4000], embedding(all_digits()[4000]))
+def test_tokens_say_what_sounds_when() -> None:
+    """Guards the tokens: half a token off, and the voice learns to say each sound late."""
+    states = Codebook.load().states
+    ends = np.array([0.06, 0.10, 0.16], np.float32)
+    f0 = np.array([120, 120, 0, 0, 170, 180, 400, 400], np.float32)
+    wave = np.full(4 * TOKEN_SAMPLES, 9000, np.int16)
+    wave[3 * TOKEN_SAMPLES :] = 0
+    tokens = Codebook.load().encode(Timing(phonemes="ən.", ends=ends, f0=f0, wave=wave))
+    assert [states[token // LEVELS] for token in tokens] == ["əə", "ən", "n.", ".."]
+    assert (tokens % LEVELS).tolist() == [1, 1, 3, 0], "pitch is held, and silence has none"
 
 
-def test_quantiser_passes_the_gradient() -> None:
-    """Guards the straight-through estimator: rounding alone would stop all learning."""
-    x = torch.tensor([[0.3, -2.0, 5.0]], requires_grad=True)
-    digits = quantise(x)
-    assert digits.round().tolist() == [[0.0, -1.0, 1.0]]
-    digits.sum().backward()  # type: ignore[no-untyped-call]
-    assert x.grad is not None
-    assert (x.grad[0, :2] > 0).all()
+def test_every_token_has_its_own_meaning() -> None:
+    """Guards the codebook: a state that is listed twice, or fills less than the codes there are."""
+    codebook = Codebook.load()
+    assert len(codebook.states) == len(set(codebook.states)) == SPEECH_CODES // LEVELS
+    assert len(codebook.parts.unique(dim=0)) == SPEECH_CODES
+    for pair in codebook.states:
+        assert pair[1] * 2 in codebook.states, "a rare pair falls back on this"
+
+
+def test_token_table_folds() -> None:
+    """Guards the export: the ordinary table must hold what was trained."""
+    table = TokenTable(6)
+    nn.init.normal_(table.free)
+    tokens = torch.tensor([[0, 4000], [17, 6560]])
+    torch.testing.assert_close(table.folded()[tokens], table(tokens))
+    other = TokenTable(6)
+    other.unfold(table.folded())
+    torch.testing.assert_close(other(tokens), table(tokens))
 
 
 def test_training_blocks_are_those_of_inference() -> None:
