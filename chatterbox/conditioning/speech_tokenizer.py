@@ -62,7 +62,7 @@ class Block(nn.Module):
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.attn = Attention(channels, heads)
-        self.attn_ln = nn.LayerNorm(channels, eps=1e-6)
+        self.attn_ln = nn.LayerNorm(channels, eps=1e-5)
         self.mlp = nn.Sequential(
             nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels)
         )
