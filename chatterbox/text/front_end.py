@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
+class FrontEndMissing(RuntimeError):
+    """A package or a file that the front end needs is not there; the message says which."""
+
+
 @dataclass(frozen=True, slots=True)
 class TextWarning:
     """Something in the text is not spoken as written; `code` is for programs, `message` for
@@ -21,6 +25,10 @@ class Encoded:
 
     tokens: Sequence[int]
     warnings: Sequence[TextWarning]
+    parts: Sequence[Sequence[int]] = ()
+    """The same text as several generations, where the front end knows that one could not hold its
+    speech; empty for one.
+    """
 
 
 class FrontEnd(Protocol):
@@ -30,4 +38,5 @@ class FrontEnd(Protocol):
     def separator(self) -> int | None:
         """The token between words, where a long sequence may be cut; None for nowhere."""
 
-    def encode(self, text: str) -> Encoded: ...
+    def encode(self, text: str, language: str | None = None) -> Encoded:
+        """`language` is one of the checkpoint's; None is its first."""

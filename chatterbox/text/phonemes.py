@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
-from chatterbox.text.front_end import Encoded, TextWarning
+from chatterbox.text.front_end import Encoded, FrontEndMissing, TextWarning
 from chatterbox.text.normalise import normalise
 
 _STOPS: Final = ".!?;:,—"
@@ -16,10 +16,6 @@ _SILENT: Final = str.maketrans("", "", '"“”()')
 
 _RARE_PAUSE: Final = re.compile(r" ?(?:—|…|\.\.\.)")
 """Pauses inside a sentence that the voice hardly met in training: it reads them as commas."""
-
-
-class FrontEndMissing(RuntimeError):
-    """The package that reads English is not installed."""
 
 
 class PhonemeFrontEnd:
@@ -37,8 +33,10 @@ class PhonemeFrontEnd:
         """The token between words."""
         return self._token_of.get(" ")
 
-    def encode(self, text: str) -> Encoded:
-        """Text tokens of a segment, and what of it will not be heard; none if that is all of it."""
+    def encode(self, text: str, language: str | None = None) -> Encoded:
+        """Text tokens of a segment of English, and what of it will not be heard; none if that is
+        all of it.
+        """
         normalised = normalise(text)
         phonemes = self._phonemes(normalised.text)
         warnings = [TextWarning(skipped.code, skipped.message) for skipped in normalised.skipped]
