@@ -101,6 +101,8 @@ class VocoderConfig:
     """The phase of each bin is that of the source, turned by two more outputs of the generator,
     instead of an angle: angles wrap, and a small generator never learns to follow them.
     """
+    fade_in: bool = False
+    """Utterances start with 20 ms of silence and 20 ms of rising level, as the official ones do."""
     left_context_frames: int = 16
     first_right_context_frames: int = 8
     right_context_frames: int = 12

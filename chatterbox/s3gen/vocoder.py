@@ -2,7 +2,7 @@
 
 Parameter names are those of the official checkpoints under `mel2wav.`, with the weight norm
 folded. Source: HiFTNet (Li et al., 2023) as CosyVoice2 and Chatterbox use it. Knows nothing of
-windows or slots: `vocoder_windows.py` does.
+windows or slots: `vocoder_step.py` does.
 """
 
 import math
@@ -106,7 +106,11 @@ class HarmonicSource(nn.Module):
         elapsed = (before[..., None] + step[..., None] * self.sample_in_frame).flatten(
             1
         )  # [batch, samples]
-        turns = (elapsed[:, None] * self.harmonic).frac()
+        return self.excite(elapsed[:, None] * self.harmonic, f0, phase, noise)
+
+    def excite(self, cycles: Tensor, f0: Tensor, phase: Tensor, noise: Tensor) -> Tensor:
+        """The same, for given cycles [batch, sines, samples] of each sine."""
+        turns = cycles.frac()
         sines = self.config.sine_amplitude * torch.sin(2 * math.pi * turns.float() + phase)
         voiced = (
             (f0 > self.config.voiced_threshold_hz)
@@ -225,6 +229,14 @@ class HiFT(nn.Module):
         magnitude = log_magnitude.exp().clamp_max(1e2)
         spectrum = torch.cat([magnitude, magnitude], dim=1) * direction
         return self.fourier.inverse(spectrum, columns).clamp(-0.99, 0.99)
+
+
+def build_fade_in() -> Tensor:
+    """Gain of the first two mel frames of an utterance, then 1 for ever [961]: silence, then a
+    raised cosine. It hides what spills over from the voice prompt.
+    """
+    rise = (torch.cos(torch.linspace(math.pi, 0, SAMPLES_PER_MEL_FRAME)) + 1) / 2
+    return torch.cat([torch.zeros(SAMPLES_PER_MEL_FRAME), rise, torch.ones(1)])
 
 
 def unit(spectrum: Tensor) -> Tensor:

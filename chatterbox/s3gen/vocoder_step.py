@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from chatterbox.config import MEL_FRAMES_PER_TOKEN, SAMPLES_PER_MEL_FRAME, ModelConfig
 from chatterbox.s3gen.noise import NoiseBuffers, source_offset
-from chatterbox.s3gen.vocoder import HiFT, cycles_before
+from chatterbox.s3gen.vocoder import HiFT, build_fade_in, cycles_before
 from chatterbox.s3gen.windows import FrameWindow
 from chatterbox.uniforms import uniforms
 
@@ -64,6 +64,8 @@ class VocoderState(nn.Module):
 class VocoderStep(nn.Module):
     """HiFT over planned windows."""
 
+    fade_in: Tensor | None
+
     def __init__(
         self, vocoder: HiFT, noise: NoiseBuffers, config: ModelConfig, num_slots: int
     ) -> None:
@@ -71,6 +73,8 @@ class VocoderStep(nn.Module):
         self.vocoder = vocoder
         self.noise = noise
         self.state = VocoderState(config, num_slots)
+        fade_in = build_fade_in() if config.vocoder.fade_in else None
+        self.register_buffer("fade_in", fade_in, persistent=False)
 
     @staticmethod
     def plan_row(
@@ -115,7 +119,14 @@ class VocoderStep(nn.Module):
         source = self.vocoder.m_source(
             f0, start, state.phase[slot], self._noise(slot, first, capacity)
         )
-        return self.vocoder.decode(window, source, frames)
+        return self._faded(self.vocoder.decode(window, source, frames), first)
+
+    def _faded(self, wave: Tensor, first: Tensor) -> Tensor:
+        if self.fade_in is None:
+            return wave
+        position = first[:, None] * SAMPLES_PER_MEL_FRAME
+        position = position + torch.arange(wave.shape[1], device=wave.device)[None, :]
+        return wave * self.fade_in[position.clamp_max(self.fade_in.shape[0] - 1)]
 
     def _noise(self, slot: Tensor, first: Tensor, capacity: int) -> Tensor:
         samples = capacity * SAMPLES_PER_MEL_FRAME

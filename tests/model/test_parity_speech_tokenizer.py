@@ -29,7 +29,8 @@ def test_speech_tokenizer() -> None:
     tokens = tokenizer(mel)
 
     def cut(match: re.Match[str]) -> Tensor:
-        return tokenizer(mel, max_tokens=int(match[1]))
+        tokens: Tensor = tokenizer(mel, max_tokens=int(match[1]))
+        return tokens
 
     assert_every_array(
         group,

@@ -38,7 +38,8 @@ def test_voice_encoder() -> None:
 
     def untrimmed(match: re.Match[str]) -> Tensor:
         step = round(WINDOW_FRAMES * (1 - float(match[2])))
-        return encoder(voice_encoder_mel(clip(match)[None])[0], step)
+        embedding: Tensor = encoder(voice_encoder_mel(clip(match)[None])[0], step)
+        return embedding
 
     assert_every_array(
         group,
