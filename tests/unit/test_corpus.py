@@ -95,10 +95,14 @@ def test_joined_texts_keep_one_voice() -> None:
 
 
 def test_held_out_set_has_its_strata() -> None:
-    """Guards the evaluation set against silent edits: a hundred different texts of ten kinds or
-    more.
+    """Guards the evaluation set against silent edits: a hundred different texts in four strata, none
+    of them too small to tell anything.
     """
     items = corpus.held_out()
     assert len(items) == 100
-    assert len({item.text for item in items}) == 100
-    assert len({item.stratum for item in items}) >= 10
+    assert len({corpus.fingerprint(item.text) for item in items}) == 100
+    assert {item.stratum for item in items} == {"plain", "dialogue", "long", "figures"}
+    for stratum in ("plain", "dialogue", "long", "figures"):
+        assert sum(item.stratum == stratum for item in items) >= 10, stratum
+    assert {item.kind for item in items if item.stratum == "figures"} == {"number", "date", "name"}
+    assert sum(item.text.endswith("?") for item in items) >= 10
