@@ -2,8 +2,8 @@
 
 import math
 
+import pyloudnorm
 import torch
-import torchaudio
 from torch import Tensor
 from torch.nn import functional
 
@@ -13,6 +13,8 @@ from chatterbox.voice import VoiceError
 
 SILENCE_DB = 20.0
 """Quieter than the loudest moment by this much, the ends of a clip are silence."""
+SILENT_PEAK = 1e-3
+"""−60 dB of full scale; a clip that never gets louder holds no voice."""
 _LEVEL_WINDOW = 2048
 _LEVEL_HOP = 512
 
@@ -28,14 +30,14 @@ def accepted(clip: Tensor, config: ClipConfig) -> Tensor:
     seconds = clip.shape[0] / SAMPLE_RATE
     if seconds <= config.min_s:
         raise VoiceError(f"the clip has {seconds:.1f} s; more than {config.min_s:g} s are needed")
-    if not clip.any():
+    if clip.abs().max() < SILENT_PEAK:
         raise VoiceError("the clip is silent")
     return clip if config.loudness_lufs is None else at_loudness(clip, config.loudness_lufs)
 
 
 def at_loudness(clip: Tensor, lufs: float) -> Tensor:
     """The clip scaled to an integrated loudness (ITU-R BS.1770); unchanged if it has none."""
-    measured = float(torchaudio.functional.loudness(clip[None], SAMPLE_RATE))
+    measured = float(pyloudnorm.Meter(SAMPLE_RATE).integrated_loudness(clip.numpy()))
     gain = 10 ** ((lufs - measured) / 20) if math.isfinite(measured) else 1.0
     return clip * gain
 

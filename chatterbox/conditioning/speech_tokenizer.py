@@ -55,7 +55,8 @@ class Attention(nn.Module):
         return self.out(mixed.transpose(1, 2).flatten(2)) + self.fsmn_block(value)
 
     def _by_head(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        batch, time, channels = x.shape
+        return x.view(batch, time, self.heads, channels // self.heads).transpose(1, 2)
 
 
 class Block(nn.Module):
