@@ -37,14 +37,11 @@ from chatterbox.s3gen.vocoder import HiFT
 from chatterbox.s3gen.vocoder_step import VocoderStep
 from chatterbox.s3gen.windows import FrameSchedule, FrameWindow, TokenSchedule, TokenWindow
 from chatterbox.t3.decoder import T3Decoder
-from chatterbox.t3.model import T3
+from chatterbox.t3.predictor import TokenPredictor
 from chatterbox.text.front_end import FrontEnd
 from chatterbox.voice import Voice
 
 _Window = TypeVar("_Window", TokenWindow, FrameWindow)
-
-RUNAWAY_SILENCE_S = 1.5
-"""A token predictor that has been silent for so long has missed its stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +60,7 @@ class ChatterboxEngine:
     def __init__(
         self,
         config: ModelConfig,
-        t3: T3,
+        t3: TokenPredictor,
         flow: Flow,
         vocoder: HiFT,
         *,
@@ -137,7 +134,7 @@ class ChatterboxEngine:
             raise UnspeakableText(
                 f"nothing in {segment.text!r} can be spoken by model {self.config.name}"
             )
-        longest, separator = self.config.t3.max_text_tokens, self._front_end.separator
+        longest, separator = self.config.t3.max_spoken_tokens, self._front_end.separator
         parts = deque(split_tokens(encoded.tokens, longest, separator))
         self._slots[slot] = Progress(segment, parts, self._begin(slot, segment, parts.popleft()))
         return [
@@ -169,12 +166,15 @@ class ChatterboxEngine:
     def _begin(self, slot: int, segment: Segment, text_tokens: list[int]) -> Part:
         """Prefill T3 for one part and reset every stage's state of the slot."""
         config, voice = self.config, self._voices[segment.voice]
-        bucket = self._text_lengths.fit(len(text_tokens))
-        text = self._staged([[*text_tokens, *[0] * (bucket - len(text_tokens))]])
-        prefix = voice.condition.shape[1] + len(text_tokens)
+        marked = config.t3.marked(text_tokens)
+        bucket = self._text_lengths.fit(len(marked))
+        text = self._staged([[*marked, *[0] * (bucket - len(marked))]])
+        prefix = self._t3.model.prefix_length(voice.condition.shape[1], len(marked))
         sampling = config.sampling.with_options(segment.options)
-        self._t3.prefill(self._staged([slot]), voice.condition, text)
         self._t3.state.begin(slot, prefix=prefix, seed=segment.seed, sampling=sampling)
+        self._t3.prefill(
+            self._staged([slot]), voice.condition, text, num_text=self._staged([len(marked)])
+        )
         self._flow.state.begin(
             slot,
             tokens=voice.prompt_tokens,
@@ -184,7 +184,7 @@ class ChatterboxEngine:
         )
         self._vocoder.state.begin(slot, seed=segment.seed)
         cap = round(20 + config.text.max_speech_per_text_token * len(text_tokens))
-        return Part(text_tokens, min(cap, config.t3.max_speech_tokens), prefix)
+        return Part(text_tokens, min(cap, config.t3.max_generated_tokens), prefix)
 
     def _decode(self, slots: list[SlotIndex]) -> list[EngineEvent]:
         """One speech token for each of `slots`."""
@@ -201,12 +201,21 @@ class ChatterboxEngine:
             part, token = progress.part, tokens[slot]
             part.steps += 1
             part.tokens += token < SPEECH_CODES
+            part.loop.push(token)
             if token == self.config.t3.stop_speech_token:
-                part.tokens_finished = True
-            elif part.steps >= part.max_speech_tokens or part.trimmer.held_s > RUNAWAY_SILENCE_S:
-                part.tokens_finished = True
+                self._close(slot, part)
+            elif part.steps >= part.max_speech_tokens or part.tail:
+                part.tokens = max(part.committed_tokens, part.tokens - part.tail)
+                self._close(slot, part)
                 events.append(_runaway(progress.segment))
         return events
+
+    def _close(self, slot: int, part: Part) -> None:
+        """No more tokens are drawn; those of silence that the flow wants to see follow."""
+        part.tokens_finished = True
+        if part.tokens:
+            self._t3.state.close(slot, part.tokens)
+            part.tokens += len(self.config.t3.closing_tokens)
 
     def _solve(self, slots: list[SlotIndex]) -> None:
         """Mel for every slot whose next window of tokens is ready, windows of one shape

@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 
 from chatterbox.api import Segment
 from chatterbox.silence import SilenceTrimmer
+from chatterbox.t3.runaway import LoopWatch
+
+RUNAWAY_SILENCE_S = 1.5
+"""A token predictor that has been silent for so long has missed its stop."""
 
 
 @dataclass(slots=True)
@@ -26,6 +30,15 @@ class Part:
     tokens_finished: bool = False
     audio_finished: bool = False
     trimmer: SilenceTrimmer = field(default_factory=SilenceTrimmer)
+    loop: LoopWatch = field(default_factory=LoopWatch)
+
+    @property
+    def tail(self) -> int:
+        """Tokens at the end that say nothing because the model has missed its stop: a loop, or all
+        that followed a long silence; 0 while it speaks.
+        """
+        silent = self.trimmer.held_s > RUNAWAY_SILENCE_S
+        return self.tokens if silent else self.loop.repeated
 
     @property
     def positions(self) -> int:

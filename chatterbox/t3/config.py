@@ -122,6 +122,11 @@ class T3Config:
         return self.prefix_tokens + self.max_text_tokens + self.start_rows + self.max_speech_tokens
 
     @property
+    def max_generated_tokens(self) -> int:
+        """Steps of one generation."""
+        return self.max_speech_tokens - len(self.closing_tokens)
+
+    @property
     def max_spoken_tokens(self) -> int:
         """Text tokens of one generation, without those that mark start and stop."""
         marks = (self.start_text_token, self.stop_text_token)

@@ -1,13 +1,14 @@
 """Keys and values of every slot, allocated once; captured steps hold these addresses.
 
-Layout [layers, slots, positions + 1, heads, head_channels]: the last position is scratch, where
-rows that do not step write, so that a paused slot stays bit for bit untouched.
+Layout [layers, rows, positions + 1, heads, head_channels], one row a slot, or two side by side
+where guidance needs a pair. The last position is scratch, where rows that do not step write, so
+that a paused slot stays bit for bit untouched.
 """
 
 import torch
 from torch import Tensor, nn
 
-from chatterbox.config import T3Config
+from chatterbox.t3.config import T3Config
 
 
 class StaticCache(nn.Module):
@@ -18,7 +19,7 @@ class StaticCache(nn.Module):
         super().__init__()
         shape = (
             config.layers,
-            num_slots,
+            num_slots * config.rows_per_slot,
             config.max_sequence + 1,
             config.heads,
             config.channels // config.heads,
@@ -27,9 +28,9 @@ class StaticCache(nn.Module):
         self.register_buffer("keys", torch.zeros(shape), persistent=False)
         self.register_buffer("values", torch.zeros(shape), persistent=False)
 
-    def prefill(self, slot: Tensor) -> "PrefillRows":
-        """For a call that fills slot [1] from position 0 on."""
-        return PrefillRows(self, slot)
+    def prefill(self, rows: Tensor) -> "PrefillRows":
+        """For a call that fills these rows from position 0 on."""
+        return PrefillRows(self, rows)
 
     def decode(self, positions: Tensor, length: int) -> "DecodeRows":
         """For a call that adds one position, `positions` [rows], to the first rows; it reads the
@@ -41,14 +42,14 @@ class StaticCache(nn.Module):
 class PrefillRows:
     """Writes a whole prefix and attends within it: nothing earlier exists."""
 
-    def __init__(self, cache: StaticCache, slot: Tensor) -> None:
+    def __init__(self, cache: StaticCache, rows: Tensor) -> None:
         self._cache = cache
-        self._slot = slot
+        self._rows = rows
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         time = key.shape[2]
-        self._cache.keys[layer, :, :time].index_copy_(0, self._slot, key.transpose(1, 2))
-        self._cache.values[layer, :, :time].index_copy_(0, self._slot, value.transpose(1, 2))
+        self._cache.keys[layer, :, :time].index_copy_(0, self._rows, key.transpose(1, 2))
+        self._cache.values[layer, :, :time].index_copy_(0, self._rows, value.transpose(1, 2))
         return key, value
 
 

@@ -2,27 +2,16 @@
 on a GPT-2 backbone.
 
 Parameter names are those of the official Turbo and Nano checkpoints. The transformer; no loop, no
-sampling, no cache policy: attention reads and writes keys and values through a `KeyValueCache`
-that the caller owns.
+sampling, no cache policy.
 """
-
-import math
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from chatterbox.config import T3Config
-
-
-class KeyValueCache(Protocol):
-    """Where one layer's keys and values of earlier positions live."""
-
-    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep key and value [rows, heads, new, head_channels]; return all of them [rows, heads,
-        length, …].
-        """
+from chatterbox.t3.config import T3Config
+from chatterbox.t3.predictor import KeyValueCache, TokenPredictor
+from chatterbox.t3.predictor import causal_bias as causal_bias
 
 
 class Conv1D(nn.Module):
@@ -115,41 +104,41 @@ class ConditionEncoder(nn.Module):
         self.spkr_enc = nn.Linear(config.speaker_channels, config.channels)
 
 
-class T3(nn.Module):
+class T3(TokenPredictor):
     """The token predictor. One learned position table runs over the whole sequence, conditioning
     included.
     """
 
     def __init__(self, config: T3Config) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.tfmr = Transformer(config)
         self.cond_enc = ConditionEncoder(config)
-        self.text_emb = nn.Embedding(config.text_vocab, config.channels)
-        self.speech_emb = nn.Embedding(config.speech_vocab, config.channels)
-        self.speech_head = nn.Linear(config.channels, config.speech_vocab)
 
     def embed_condition(self, speaker: Tensor, prompt: Tensor) -> Tensor:
-        """speaker [rows, speaker_channels], prompt [rows, prompt_tokens] → [rows, 1 +
-        prompt_tokens, channels].
-        """
+        """See `TokenPredictor`: 1 + prompt_tokens rows."""
         return torch.cat([self.cond_enc.spkr_enc(speaker)[:, None], self.speech_emb(prompt)], dim=1)
 
-    def forward(self, embeddings: Tensor) -> Tensor:
-        """Teacher-forced pass without a cache: embeddings [rows, time, channels] → hidden states
-        of that shape.
+    def prefix_length(self, condition: int, num_text: int) -> int:
+        """See `TokenPredictor`."""
+        return condition + num_text
 
-        Rows may be padded on the right to the longest: under causal attention that is neutral for
-        what counts.
-        """
-        time = embeddings.shape[1]
-        positions = torch.arange(time, device=embeddings.device)[None]
-        return self.tfmr(embeddings, positions, causal_bias(positions, positions))
+    def embed_prefix(
+        self, condition: Tensor, text: Tensor, *, num_text: Tensor, exaggeration: Tensor
+    ) -> Tensor:
+        """See `TokenPredictor`."""
+        return torch.cat([condition, self.text_emb(text)], dim=1)
 
+    def embed_speech(self, token: Tensor, step: Tensor) -> Tensor:
+        """See `TokenPredictor`."""
+        return self.speech_emb(token)
 
-def causal_bias(query_positions: Tensor, key_positions: Tensor) -> Tensor:
-    """[rows, queries], [rows, keys] → additive [rows, 1, queries, keys]: a key after its query is
-    hidden.
-    """
-    hidden = key_positions[:, None, None, :] > query_positions[:, None, :, None]
-    return torch.zeros_like(hidden, dtype=torch.float32).masked_fill(hidden, -math.inf)
+    def positions(self, length: Tensor, step: Tensor) -> Tensor:
+        """Rows of the table of learned positions."""
+        fixed = self.config.speech_positions_from
+        return step + fixed if fixed else length
+
+    def transform(
+        self, x: Tensor, positions: Tensor, bias: Tensor, cache: KeyValueCache | None = None
+    ) -> Tensor:
+        """See `TokenPredictor`."""
+        return self.tfmr(x, positions, bias, cache)

@@ -31,9 +31,10 @@ def test_steps_are_the_whole_sequence(speech_positions_from: int) -> None:
     decoder = T3Decoder(model, 2, top_k=50)
     condition = torch.randn(1, 5, config.channels)
     text = torch.randint(0, config.text_vocab, (1, 12))
-    decoder.prefill(torch.tensor([1]), condition, torch.nn.functional.pad(text, (0, 20)))
     sampling = replace(CONFIG.sampling, temperature=1.0)
     decoder.state.begin(1, prefix=17, seed=11, sampling=sampling)
+    padded = torch.nn.functional.pad(text, (0, 20))
+    decoder.prefill(torch.tensor([1]), condition, padded, torch.tensor([12]))
     stepped: list[Tensor] = []
     hook = model.speech_head.register_forward_hook(lambda _m, _i, out: stepped.append(out[1]))
     tokens = [int(decoder.decode(torch.tensor([False, True]), 64)[1]) for _ in range(STEPS)]

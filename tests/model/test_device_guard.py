@@ -31,7 +31,7 @@ def _run_t3(config: ModelConfig) -> None:
     decoder = T3Decoder(t3, SLOTS, top_k=20).to("meta")
     condition = torch.zeros(1, 8, config.t3.channels, device="meta")
     with OneDevice(), torch.inference_mode():
-        decoder.prefill(ints(1), condition, ints(1, 32))
+        decoder.prefill(ints(1), condition, ints(1, 32), ints(1))
         decoder.decode(torch.zeros(2, dtype=torch.bool, device="meta"), 64)
 
 
