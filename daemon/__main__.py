@@ -1,13 +1,15 @@
 """Command line in, exit status out: the only file that chooses and builds an engine."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 
 import uvloop
 
 from chatterbox.api import SAMPLE_RATE, SpeechEngine
-from daemon.config import Config
+from daemon.config import Config, ConfigError
+from daemon.log import set_up
 from daemon.server import Daemon
 from daemon.settings import parse_arguments, printed
 
@@ -37,7 +39,7 @@ def engine_builder(config: Config) -> Callable[[], SpeechEngine]:
 
 
 async def _run(config: Config) -> int:
-    return await Daemon(config, engine_builder(config)).run()
+    return await Daemon(config, engine_builder(config), environ=os.environ).run()
 
 
 def main() -> int:
@@ -46,17 +48,14 @@ def main() -> int:
     if settings.print_config:
         sys.stdout.write(printed(settings))
         return 0
-    logging.basicConfig(
-        level=config.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    if config.log_level != "debug":  # its lines on every handshake are no news
-        logging.getLogger("websockets").setLevel(logging.WARNING)
+    set_up(level=config.log_level, log_format=config.log_format, environ=os.environ)
     try:
         return uvloop.run(_run(config))
     except KeyboardInterrupt:
         return 130  # before the loop could take over the signal
+    except ConfigError as error:
+        sys.stderr.write(f"python -m daemon: {error}\n")
+        return 2
     except (OSError, ValueError, ImportError) as error:
         logging.getLogger("daemon").debug("could not start", exc_info=True)
         sys.stderr.write(f"python -m daemon: {error}\n")

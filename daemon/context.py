@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from typing import Protocol
 
 from chatterbox.api import SAMPLE_RATE, Segment
+from daemon.account import Account, Outcome, UtteranceSummary
 from daemon.delivery import Delivery
 from daemon.engine_thread import EngineThread, News, NoSlot, Speak
 from daemon.errors import Busy, ContextLost, SegmentLost, WireError
@@ -16,7 +17,13 @@ from daemon.offer import ContextSettings, Offer
 from daemon.outbox import Outbox
 from daemon.protocol import Cancelled, ServerMessage, Warned
 from daemon.segmenter import Segmenter
-from daemon.utterance import SegmentTrouble, SpeechSettings, Utterance, UtteranceOutput
+from daemon.utterance import (
+    SegmentBegun,
+    SegmentTrouble,
+    SpeechSettings,
+    Utterance,
+    UtteranceOutput,
+)
 
 
 class ContextOwner(Protocol):
@@ -49,12 +56,17 @@ class Context:
         self.number = number
         self._owner = owner
         self._wait_ms = offer.config.max_wait_ms
+        self._max_waiting = offer.config.max_waiting
         self._engine = engine
+        self._account = Account(voice=settings.voice, audio_format=settings.format.wire_name)
         self._utterance = Utterance(
             settings=SpeechSettings(
-                voice=settings.voice, seed=settings.seed, options=settings.options
+                voice=settings.voice,
+                seed=settings.seed,
+                language=settings.language,
+                options=settings.options,
             ),
-            segmenter=Segmenter(max_chars=offer.info.max_segment_chars),
+            segmenter=Segmenter(max_chars=offer.info.longest_segment(settings.language)),
             next_segment_id=engine.next_segment_id,
             max_text_chars=offer.config.max_text_chars,
         )
@@ -68,6 +80,7 @@ class Context:
             engine=engine,
             outbox=outbox,
             executor=executor,
+            on_sent=lambda clock: self._account.note_sent(clock, now_s=engine.clock()),
             on_end=lambda: owner.note_end(self),
         )
         self._flush_timer: asyncio.TimerHandle | None = None
@@ -84,6 +97,7 @@ class Context:
 
     def add_text(self, text: str) -> None:
         segments = self._utterance.add_text(text)
+        self._account.note_text(len(text), now_s=self._engine.clock())
         if not text:
             return
         self._stop_flush_timer()
@@ -109,6 +123,13 @@ class Context:
         self._stop_flush_timer()
         self._engine.close(self._utterance_id)
         self._delivery.close()
+
+    def lead_s(self) -> float | None:
+        """Audio that its listener has ahead; None before the first of it left."""
+        return self._delivery.lead_s(self._engine.clock())
+
+    def summarize(self, outcome: Outcome) -> UtteranceSummary:
+        return self._account.close(outcome, audio_s=self._delivery.num_samples_sent / SAMPLE_RATE)
 
     def to_cancelled(self, played_ms: float | None) -> Cancelled:
         """What of the text was heard, by the client's word or else by what was sent."""
@@ -137,6 +158,7 @@ class Context:
             self._flush_timer = None
 
     def _speak(self, segments: list[Segment]) -> None:
+        self._account.note_segments(len(segments), now_s=self._engine.clock())
         for segment in segments:
             self._engine.post(Speak(self._utterance_id, segment))
         self._give_out(self._utterance.advance())
@@ -146,6 +168,8 @@ class Context:
     def _note_news(self, news: News) -> None:
         if isinstance(news, NoSlot):
             message = f"no slot became free within {self._wait_ms} ms"
+            if news.is_crowded:
+                message = f"{self._max_waiting} contexts wait for a slot, and no more may"
             self._owner.lose(self, Busy(message, context=self.name))
         else:
             self._give_out(self._utterance.take(news))
@@ -154,12 +178,15 @@ class Context:
         for output in outputs:
             if isinstance(output, SegmentTrouble):
                 self._tell_trouble(output)
+            elif isinstance(output, SegmentBegun):
+                self._account.note_begun(segment=output.index, sample=output.sample)
         in_order = [item for item in outputs if not isinstance(item, SegmentTrouble)]
         if in_order:
             self._delivery.put(in_order)
 
     def _tell_trouble(self, trouble: SegmentTrouble) -> None:
         if trouble.is_failure:
+            self._account.note_failed_segment()
             message = f"segment {trouble.index}: {trouble.message}"
             self._owner.post_error(SegmentLost(message, context=self.name))
             return

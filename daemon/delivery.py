@@ -19,6 +19,7 @@ from daemon.engine_thread import EngineThread, Hold, SetOrigin
 from daemon.offer import ContextSettings
 from daemon.opus import PACKET_SAMPLES, EncodedPacket, PacketEncoder, new_encoder
 from daemon.outbox import Outbox
+from daemon.playback import PlaybackClock
 from daemon.protocol import (
     AudioEnd,
     AudioFormat,
@@ -62,6 +63,7 @@ class Delivery:
         outbox: Outbox,
         executor: Executor,
         on_end: Callable[[], None],
+        on_sent: Callable[[PlaybackClock], None] = lambda _clock: None,
     ) -> None:
         self._context = settings.context
         self._number = number
@@ -70,6 +72,7 @@ class Delivery:
         self._outbox = outbox
         self._executor = executor
         self._on_end = on_end
+        self._on_sent = on_sent
         self._format = settings.format
         self._bitrate = settings.bitrate
         self._lane = outbox.open_lane(
@@ -86,6 +89,10 @@ class Delivery:
     @property
     def num_samples_sent(self) -> int:
         return self._lane.clock.num_sent
+
+    def lead_s(self, now_s: float) -> float | None:
+        clock = self._lane.clock
+        return None if clock.dry_at_s is None else clock.lead_s(now_s)
 
     def put(self, outputs: Sequence[UtteranceOutput]) -> None:
         """What the utterance gives out, in order."""
@@ -186,6 +193,7 @@ class Delivery:
             self._outbox.lane_changed()
 
     def _note_sent(self, is_last: bool) -> None:
+        self._on_sent(self._lane.clock)
         self._update_hold()
         self._update_origin()
         if is_last:

@@ -7,11 +7,12 @@ most once, so that a process could take the place of the thread without a change
 import asyncio
 import itertools
 import logging
+import math
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from chatterbox.api import (
     SegmentFailed,
     SegmentId,
     SegmentWarning,
+    SlotIndex,
     SpeechEngine,
     UnspeakableText,
 )
@@ -75,6 +77,13 @@ class CloseUtterance:
 
 
 @dataclass(frozen=True, slots=True)
+class _Echo:
+    """Settle this future on the loop: the thread is alive and between two steps."""
+
+    answer: "asyncio.Future[None]"
+
+
+@dataclass(frozen=True, slots=True)
 class _Stop:
     pass
 
@@ -84,7 +93,19 @@ Command = OpenUtterance | Speak | SetOrigin | Hold | CloseUtterance
 
 @dataclass(frozen=True, slots=True)
 class NoSlot:
-    """The utterance waited too long for a slot; the engine thread has forgotten it."""
+    """The utterance waited too long for a slot, or too many wait; the engine thread has forgotten
+    it."""
+
+    is_crowded: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineReport:
+    """How the engine does: the steps since the last report, and what it is busy with."""
+
+    steps_s: tuple[float, ...]
+    num_busy: int
+    num_waiting: int
 
 
 News = EngineEvent | NoSlot
@@ -106,13 +127,17 @@ class EngineThread:
         *,
         max_wait_s: float,
         on_broken: Callable[[Exception], None],
+        max_waiting: float = math.inf,
+        on_report: Callable[[EngineReport], None] = lambda _report: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._build_engine = build_engine
         self._max_wait_s = max_wait_s
+        self._max_waiting = max_waiting
         self._on_broken = on_broken
+        self._on_report = on_report
         self.clock = clock
-        self._commands: queue.SimpleQueue[Command | _Stop] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[Command | _Echo | _Stop] = queue.SimpleQueue()
         self._listeners: dict[UtteranceId, Listener] = {}
         self._utterance_ids = itertools.count(1)
         self._segment_ids = itertools.count(1)
@@ -137,6 +162,13 @@ class EngineThread:
         self._thread.join()
         self._listeners.clear()
 
+    async def echo(self) -> None:
+        """Returns once the thread has answered, which it does between two steps, or when idle. If
+        it hangs in a step, or has ended, this hangs as well."""
+        answer: asyncio.Future[None] = self._loop.create_future()
+        self._commands.put(_Echo(answer))
+        await answer
+
     def open(self, *, max_lead_s: float, listener: Listener) -> UtteranceId:
         """Announce an utterance; news of its segments goes to `listener`, on the loop."""
         utterance_id = UtteranceId(next(self._utterance_ids))
@@ -155,7 +187,8 @@ class EngineThread:
         if self._listeners.pop(utterance_id, None) is not None:
             self._commands.put(CloseUtterance(utterance_id))
 
-    def _deliver(self, batch: Batch) -> None:
+    def _deliver(self, batch: Batch, report: EngineReport) -> None:
+        self._on_report(report)
         for utterance_id, event in batch:
             # Looked up one by one: an event may close an utterance that later ones are about.
             listener = self._listeners.get(utterance_id)
@@ -174,7 +207,9 @@ class EngineThread:
             self._run_on_loop(_settle, self._ready, error)
         else:
             self._run_on_loop(_settle, self._ready, engine.info)
-            scheduler = Scheduler(num_slots=num_slots, max_wait_s=self._max_wait_s)
+            scheduler = Scheduler(
+                num_slots=num_slots, max_wait_s=self._max_wait_s, max_waiting=self._max_waiting
+            )
             self._run_until_stopped(_Stepper(engine, scheduler, self.clock))
         finally:
             self._run_on_loop(_settle, self._stopped, None)
@@ -184,8 +219,8 @@ class EngineThread:
         try:
             while self._run_apply_commands(stepper, wait_s):
                 batch, wait_s = stepper.step()
-                if batch:
-                    self._run_on_loop(self._deliver, batch)
+                if batch or (wait_s > 0 and stepper.has_unreported):
+                    self._run_on_loop(self._deliver, batch, stepper.report())
         except Exception as error:  # noqa: BLE001 - logged, and told to every listener
             _log.exception("the engine broke")
             self._run_on_loop(self._on_broken, error)
@@ -195,7 +230,10 @@ class EngineThread:
         try:
             command = self._commands.get(block=wait_s > 0, timeout=wait_s or None)
             while not isinstance(command, _Stop):
-                stepper.apply(command)
+                if isinstance(command, _Echo):
+                    self._run_on_loop(_settle, command.answer, None)
+                else:
+                    stepper.apply(command)
                 command = self._commands.get_nowait()
         except queue.Empty:
             return True
@@ -225,6 +263,8 @@ class _Stepper:
         self._scheduler = scheduler
         self._clock = clock
         self._never_started: set[SegmentId] = set()
+        self._steps_s: list[float] = []
+        self._last_report: EngineReport | None = None
 
     def apply(self, command: Command) -> None:
         match command:
@@ -250,9 +290,10 @@ class _Stepper:
         batch = self._give_up_on_expired(now_s)
         for admission in self._scheduler.admit(now_s):
             batch += self._record(self._start(admission))
+        batch += self._give_up_on_crowd()
         slots = self._scheduler.slots_to_step(now_s)
         if slots:
-            return batch + self._record(self._engine.step(slots)), 0.0
+            return batch + self._record(self._timed_step(slots)), 0.0
         if batch:  # what has just ended may let others start
             return batch, 0.0
         wait_s = self._scheduler.next_wake_s(now_s) - now_s
@@ -264,6 +305,37 @@ class _Stepper:
             self._close(utterance_id)
             batch.append((utterance_id, NoSlot()))
         return batch
+
+    def _give_up_on_crowd(self) -> Batch:
+        batch: Batch = []
+        for utterance_id in self._scheduler.crowded_out():
+            self._close(utterance_id)
+            batch.append((utterance_id, NoSlot(is_crowded=True)))
+        return batch
+
+    def _timed_step(self, slots: Sequence[SlotIndex]) -> list[EngineEvent]:
+        started_s = self._clock()
+        events = self._engine.step(slots)
+        self._steps_s.append(self._clock() - started_s)
+        return events
+
+    @property
+    def has_unreported(self) -> bool:
+        last = self._last_report
+        return bool(self._steps_s) or last is None or last != self._new_report()
+
+    def report(self) -> EngineReport:
+        report = self._new_report()
+        self._steps_s.clear()
+        self._last_report = replace(report, steps_s=())
+        return report
+
+    def _new_report(self) -> EngineReport:
+        return EngineReport(
+            steps_s=tuple(self._steps_s),
+            num_busy=self._scheduler.num_busy_slots,
+            num_waiting=self._scheduler.num_waiting,
+        )
 
     def _start(self, admission: Admission) -> list[EngineEvent]:
         """A segment that cannot start ends at once, and alone; the engine left its slot free."""

@@ -11,6 +11,10 @@ class PlaybackClock:
     def __init__(self) -> None:
         self._origin_s: float | None = None
         self._num_sent = 0
+        self.num_dry = 0
+        """How often the listener had run dry when the next packet came."""
+        self.last_gap_s = 0.0
+        """How long it had been dry the last time."""
 
     @property
     def num_sent(self) -> int:
@@ -28,6 +32,9 @@ class PlaybackClock:
 
     def send(self, num_samples: int, *, now_s: float) -> None:
         dry_at_s = self.dry_at_s
+        if dry_at_s is not None and dry_at_s < now_s:
+            self.num_dry += 1
+            self.last_gap_s = now_s - dry_at_s
         if dry_at_s is None or dry_at_s < now_s:
             self._origin_s = now_s - self._num_sent / SAMPLE_RATE
         self._num_sent += num_samples

@@ -73,13 +73,23 @@ class Scheduler:
     """Bookkeeping around two decisions, `admit` and `slots_to_step`. Owned by the engine thread.
 
     `comfort_lead_s`: while any listener has less audio than this, those who have more do not step,
-    so that the engine's whole power goes to the listeners who need it.
+    so that the engine's whole power goes to the listeners who need it. `max_waiting`: how many may
+    wait for a slot at a time.
     """
 
-    def __init__(self, *, num_slots: int, max_wait_s: float, comfort_lead_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        *,
+        num_slots: int,
+        max_wait_s: float,
+        max_waiting: float = math.inf,
+        comfort_lead_s: float = 2.0,
+    ) -> None:
         # A heap: engines compute all rows up to the highest busy one, so low slots are cheaper.
         self._free_slots = [SlotIndex(index) for index in range(num_slots)]
+        self._num_slots = num_slots
         self._max_wait_s = max_wait_s
+        self._max_waiting = max_waiting
         self._comfort_lead_s = comfort_lead_s
         self._streams: dict[UtteranceId, _Stream] = {}
         self._generation_of: dict[SegmentId, _Generation] = {}
@@ -148,6 +158,14 @@ class Scheduler:
     @property
     def num_free_slots(self) -> int:
         return len(self._free_slots)
+
+    @property
+    def num_busy_slots(self) -> int:
+        return self._num_slots - len(self._free_slots)
+
+    @property
+    def num_waiting(self) -> int:
+        return sum(stream.waiting_since_s is not None for stream in self._streams.values())
 
     # --- decisions --------------------------------------------------------------------------------
 
@@ -229,6 +247,23 @@ class Scheduler:
             if stream.waiting_since_s is not None
             and now_s - stream.waiting_since_s >= self._max_wait_s
         ]
+
+    def crowded_out(self) -> list[UtteranceId]:
+        """The last to come of those who wait for their first sound, when too many wait. Whoever
+        is in mid-speech keeps its place."""
+        excess = self.num_waiting - self._max_waiting
+        if excess <= 0:
+            return []
+        newest_first = sorted(
+            (
+                stream
+                for stream in self._streams.values()
+                if stream.waiting_since_s is not None and stream.is_silent
+            ),
+            key=lambda item: (item.waiting_since_s, item.arrival),
+            reverse=True,
+        )
+        return [stream.id for stream in newest_first[: int(excess)]]
 
     def next_wake_s(self, now_s: float) -> float:
         """When time alone will change a decision; infinite if only news can. Asked when no slot

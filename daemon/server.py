@@ -12,13 +12,11 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from websockets.asyncio.server import Server as WebSocketServer
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.http11 import Request, Response
-from websockets.typing import Subprotocol
+from websockets.asyncio.server import ServerConnection
 
 from chatterbox.api import SpeechEngine
 from daemon import listener as listening
@@ -26,24 +24,21 @@ from daemon.agent_check import agent_line, serve_agent
 from daemon.config import Config, ConfigError
 from daemon.engine_thread import EngineThread
 from daemon.errors import EngineBroken, GoingAway
-from daemon.gate import Admission, Gate, Refusal
+from daemon.front_door import open_door
+from daemon.gate import Gate
 from daemon.health import Heartbeat
 from daemon.metrics import Metrics
 from daemon.notify import Notifier, watchdog_s
 from daemon.offer import Offer
-from daemon.protocol import PROTOCOL
-from daemon.routes import Routes, refused
+from daemon.routes import Routes
 from daemon.session import Session
 from daemon.tls import Certificate
 from daemon.tokens import TokenBook, is_readable_by_all
+from daemon.web import Site
 
 _log = logging.getLogger(__name__)
 
-_WRITE_LIMIT_BYTES = 8_192
 _CLOSE_S = 1.0
-_HANDSHAKE_S = 5.0
-_MOST_HANDSHAKES = 256
-"""Connections beyond the sessions: those that still shake hands, are refused, or ask for a page."""
 _FORCED_STOP_S = 2.0
 _BEAT_S = 1.0
 _PATIENCE_S = 30.0
@@ -62,6 +57,7 @@ class Daemon:
         self._config = config
         self._environ = {} if environ is None else environ
         self._notifier = Notifier.from_environment(self._environ)
+        self._passed = listening.inherited(self._environ)
         self.metrics = Metrics()
         self._engine = EngineThread(
             build_engine,
@@ -133,7 +129,7 @@ class Daemon:
         """Bound before the engine is built, so that a taken port is known at once; nobody can
         connect before `_serve` listens."""
         config = self._config
-        with listening.choose(self._environ, config.host, config.port) as listener:
+        with listening.choose(self._passed, config.host, config.port) as listener:
             is_open = self._gate.tokens.is_empty and not config.public_without_token
             if is_open and listening.is_public(listener):
                 raise ConfigError(
@@ -149,11 +145,10 @@ class Daemon:
         stopping = asyncio.ensure_future(self._stop.wait())
         self._notifier.status("loading the model")
         give_up_s = time.monotonic() + self._config.start_s
-        done: set[asyncio.Future[object]] = set()
-        while not done:
+        while not (starting.done() or stopping.done()):
             if time.monotonic() < give_up_s:
                 self._notifier.extend_start(_PATIENCE_S)
-            done, _ = await asyncio.wait(
+            await asyncio.wait(
                 {starting, stopping},
                 timeout=_PATIENCE_S / 3,
                 return_when=asyncio.FIRST_COMPLETED,
@@ -177,16 +172,27 @@ class Daemon:
             on_beat=self._note_beat,
             clock=time.monotonic,
         )
+        site = Site.load()
         routes = Routes(
             gate=self._gate,
             metrics=self.metrics,
             offer=offer,
             is_alive=lambda: heartbeat.silent_for_s < self._config.stuck_s,
-            answer_elsewhere=lambda _request, _path: None,
+            answer_elsewhere=lambda request, path: site.answer(request, path=path),
         )
         self._watch(offer)
         async with self._beating(heartbeat), self._agent(listener):
-            server = await self._open(listener, offer, routes)
+            server = await open_door(
+                listener,
+                config=self._config,
+                gate=self._gate,
+                routes=routes,
+                metrics=self.metrics,
+                certificate=self._certificate,
+                talk=lambda connection, bearer: self._talk(
+                    connection, Offer(offer.info, bearer.limit(self._config))
+                ),
+            )
             self.port = listener.getsockname()[1] if listener.family != socket.AF_UNIX else 0
             with listening.port_file(self._config.port_file, self.port):
                 url = listening.url_of(listener, is_secure=self._certificate is not None)
@@ -198,75 +204,6 @@ class Daemon:
                 await self._stop.wait()
                 await self._shut_down(server)
         self.port = None
-
-    async def _open(
-        self, listener: socket.socket, offer: Offer, routes: Routes
-    ) -> WebSocketServer:
-        admissions: dict[ServerConnection, Admission] = {}
-
-        def process_request(connection: ServerConnection, request: Request) -> Response | None:
-            response = routes.answer(request, address=connection.remote_address)
-            return response or self._let_in(connection, request, admissions)
-
-        async def talk(connection: ServerConnection) -> None:
-            bearer = admissions[connection].bearer
-            await self._talk(connection, Offer(offer.info, bearer.limit(self._config)))
-
-        server = await serve(
-            talk,
-            sock=listener,
-            ssl=self._certificate.context if self._certificate else None,
-            process_request=process_request,
-            create_connection=self._connection_type(),
-            subprotocols=[Subprotocol(PROTOCOL)],
-            select_subprotocol=_select_subprotocol,
-            compression=None,
-            server_header=None,
-            open_timeout=_HANDSHAKE_S,
-            max_size=self._config.max_message_bytes,
-            write_limit=_WRITE_LIMIT_BYTES,
-            ping_interval=self._config.ping_s,
-            ping_timeout=self._config.ping_s,
-            close_timeout=_CLOSE_S,
-        )
-        return server
-
-    def _connection_type(self) -> type[ServerConnection]:
-        """Connections that never say what they want must not use up the files of the process."""
-        most = self._config.max_sessions + _MOST_HANDSHAKES
-        metrics = self.metrics
-
-        class Connection(ServerConnection):
-            def connection_made(self, transport: asyncio.BaseTransport) -> None:
-                super().connection_made(transport)
-                if len(self.server.handler_tasks) > most:
-                    metrics.note_refusal("flood")
-                    self.transport.abort()
-
-        return Connection
-
-    def _let_in(
-        self,
-        connection: ServerConnection,
-        request: Request,
-        admissions: dict[ServerConnection, Admission],
-    ) -> Response | None:
-        outcome = self._gate.admit(
-            request.path, request.headers, address=connection.remote_address
-        )
-        if isinstance(outcome, Refusal):
-            self.metrics.note_refusal(outcome.reason)
-            return refused(outcome)
-        admissions[connection] = outcome
-
-        def give_back(_task: object) -> None:
-            self._gate.give_back(admissions.pop(connection))
-
-        # It counts until its task ends, also if its upgrade then fails.
-        task = asyncio.current_task()
-        assert task is not None, "websockets calls this in the connection's task"
-        task.add_done_callback(give_back)
-        return None
 
     async def _talk(self, connection: ServerConnection, offer: Offer) -> None:
         session = Session(
@@ -326,7 +263,7 @@ class Daemon:
             self._notifier.status(self._status())
 
     @contextlib.asynccontextmanager
-    async def _beating(self, heartbeat: Heartbeat) -> "contextlib.AsyncIterator[None]":
+    async def _beating(self, heartbeat: Heartbeat) -> AsyncIterator[None]:
         task = asyncio.create_task(heartbeat.run(), name="heartbeat")
         try:
             yield
@@ -335,9 +272,9 @@ class Daemon:
             await asyncio.gather(task, return_exceptions=True)
 
     @contextlib.asynccontextmanager
-    async def _agent(self, beside: socket.socket) -> "contextlib.AsyncIterator[None]":
+    async def _agent(self, beside: socket.socket) -> AsyncIterator[None]:
         """HAProxy's agent check, on the interface that clients use."""
-        plug = listening.inherited(self._environ).get(listening.AGENT)
+        plug = self._passed.get(listening.AGENT)
         if plug is None and self._config.agent_port is not None:
             plug = listening.listen(beside.getsockname()[0], self._config.agent_port)
         if plug is None:
@@ -356,3 +293,69 @@ class Daemon:
         finally:
             agent.close()
             await agent.wait_closed()
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    async def _shut_down(self, server: WebSocketServer) -> None:
+        # 1. `_stop` is set and the gate closed: /readyz and new connections get 503, new contexts
+        #    an error.
+        self._notifier.stopping(f"draining, {len(self._sessions)} sessions")
+        if self._sessions:
+            _log.info("draining %d sessions", len(self._sessions))
+        # 2. Running contexts finish, and each session closes with its last one, within the grace.
+        for session in list(self._sessions):
+            session.drain()
+        await self._wait_for_sessions(self._config.grace_s, or_forced=True)
+        # 3. Whoever is left is closed in mid-speech, or dropped if it does not read.
+        for session in list(self._sessions):
+            session.break_off(GoingAway("the daemon shuts down"))
+        await self._wait_for_sessions(3 * _CLOSE_S)
+        # 4. The port is closed, and with the last connection so is the server.
+        server.close()
+        await server.wait_closed()
+        # 5. Nobody posts any more: `_stop_threads` ends the engine and the encoders.
+
+    async def _wait_for_sessions(self, longest_s: float, *, or_forced: bool = False) -> None:
+        waits = [asyncio.ensure_future(self._no_sessions.wait())]
+        if or_forced:
+            waits.append(asyncio.ensure_future(self._force.wait()))
+        done, pending = await asyncio.wait(
+            waits, timeout=longest_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        for wait in pending:
+            wait.cancel()
+        if not done:
+            _log.warning("%d sessions are still open after %g s", len(self._sessions), longest_s)
+
+    async def _stop_threads(self) -> None:
+        self._executor.shutdown(cancel_futures=True)
+        is_forced = self._force.is_set()
+        try:
+            async with asyncio.timeout(_FORCED_STOP_S if is_forced else self._config.stuck_s):
+                await self._engine.stop()
+        except TimeoutError:
+            # The engine is inside a call that cannot be interrupted, such as loading a checkpoint.
+            # Leaving by the front door would wait for it, or unload libraries that it is using.
+            _log.warning("the engine does not stop; leaving without it")
+            sys.stderr.flush()
+            os._exit(0 if is_forced and not self._broken else 1)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        actions = {signal.SIGINT: self.stop, signal.SIGTERM: self.stop, signal.SIGHUP: self.reload}
+        for number, action in actions.items():
+            loop.add_signal_handler(number, action)
+        try:
+            yield
+        finally:
+            for number in actions:
+                loop.remove_signal_handler(number)
+
+    def _note_broken(self, error: Exception) -> None:
+        """The engine broke. No context can go on, and a fresh process is the cure."""
+        self._broken = error
+        for session in list(self._sessions):
+            session.break_off(EngineBroken("the speech engine broke"))
+        self._gate.close()
+        self._stop.set()

@@ -13,10 +13,12 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from daemon.account import Outcome
 from daemon.context import Context, ContextMemory
 from daemon.engine_thread import EngineThread
 from daemon.errors import (
     BinaryMessage,
+    Busy,
     ContextLost,
     Draining,
     DuplicateContext,
@@ -29,8 +31,10 @@ from daemon.errors import (
     UnknownContext,
     WireError,
 )
+from daemon.metrics import Metrics
 from daemon.offer import Offer
 from daemon.outbox import Outbox
+from daemon.peers import Pace
 from daemon.protocol import (
     Cancel,
     End,
@@ -59,13 +63,19 @@ class Session:
         engine: EngineThread,
         offer: Offer,
         executor: Executor,
+        metrics: Metrics,
     ) -> None:
         self._connection = connection
         self._engine = engine
         self._offer = offer
         self._executor = executor
+        self._metrics = metrics
+        self.id = connection.id.hex[:12]
+        """What the log calls this session."""
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(self._engine.clock)
+        rate_per_s = offer.config.max_messages_per_s
+        self._pace = Pace(rate_per_s=rate_per_s, burst=2 * rate_per_s, now_s=self._engine.clock())
         self._contexts: dict[str, Context] = {}
         self._task_of: dict[Context, asyncio.Task[None]] = {}
         self._ended = ContextMemory(size=_NUM_REMEMBERED)
@@ -86,14 +96,30 @@ class Session:
         try:
             await self._closing
         except ConnectionClosed:
-            _log.debug("%s: the client is gone", self._connection.id)
+            close_code = self._connection.protocol.close_code or 1006
+            _log.debug("the client is gone", extra=self._marks())
         except SessionClosed as error:
             close_code, reason = error.close_code, str(error)
             level = logging.INFO if isinstance(error, GoingAway) else logging.WARNING
-            _log.log(level, "%s: closing with %d: %s", self._connection.id, close_code, reason)
+            _log.log(level, "closing with %d: %s", close_code, reason, extra=self._marks())
         finally:
             await self._tear_down()
+            self._metrics.note_close(close_code)
         await self._close(close_code, reason)
+
+    @property
+    def num_contexts(self) -> int:
+        return len(self._contexts)
+
+    def leads_s(self) -> list[float]:
+        """How much audio each listener has ahead that has begun to hear its context."""
+        leads = (context.lead_s() for context in self._contexts.values())
+        return [lead_s for lead_s in leads if lead_s is not None]
+
+    def _marks(self, context: Context | None = None) -> dict[str, object]:
+        """What a log line is found by."""
+        marks: dict[str, object] = {"session": self.id}
+        return marks if context is None else marks | {"context": context.name}
 
     def drain(self) -> None:
         """Let running contexts finish, open no new one, then close."""
@@ -116,13 +142,13 @@ class Session:
             async with asyncio.timeout(_CLOSE_S):
                 await self._outbox.wait_until_empty()
         except TimeoutError:
-            _log.debug("%s: did not take its last messages", self._connection.id)
+            _log.debug("did not take its last messages", extra=self._marks())
         raise error
 
     async def _tear_down(self) -> None:
         for context in list(self._contexts.values()):
             context.cancel()
-            self._remove(context)
+            self._remove(context, Outcome.GONE)
         tasks = [task for task in self._tasks if not task.done()]
         for task in tasks:
             task.cancel()
@@ -162,11 +188,13 @@ class Session:
             except TimeoutError:
                 stall_s = self._offer.config.stall_s
                 raise SlowReader(f"nothing was read for {stall_s:g} s") from None
+            self._metrics.note_sent(message)
 
     def post(self, message: ServerMessage) -> None:
         self._outbox.post(to_json(message))
 
     def post_error(self, error: WireError) -> None:
+        self._metrics.note_error(error.code)
         self.post(
             Failed(
                 code=error.code,
@@ -184,11 +212,20 @@ class Session:
             raw = await self._connection.recv()
             if not isinstance(raw, str):
                 raise BinaryMessage("clients send text messages only")
+            self._metrics.note_received(len(raw))
+            await self._keep_pace()
             try:
                 self._handle(raw)
             except WireError as error:
                 self.post_error(error)
             await self._outbox.wait_for_room()
+
+    async def _keep_pace(self) -> None:
+        """Whoever writes too fast is read later; the socket's buffers then tell it to wait."""
+        early_s = self._pace.take(self._engine.clock())
+        while early_s:
+            await asyncio.sleep(early_s)
+            early_s = self._pace.take(self._engine.clock())
 
     def _handle(self, raw: str) -> None:
         message = parse_client_message(raw)
@@ -231,6 +268,7 @@ class Session:
             outbox=self._outbox,
             executor=self._executor,
         )
+        _log.debug("opened", extra=self._marks(context))
         self._ended.forget(context.name)
         self._contexts[context.name] = context
         self._task_of[context] = self._spawn(context.deliver())
@@ -242,23 +280,27 @@ class Session:
             context = self._live(message.context)
             # First drop, then tell: nothing of the context may follow the acknowledgement.
             context.cancel()
-            self._remove(context)
+            self._remove(context, Outcome.CANCELLED)
         self.post(context.to_cancelled(message.played_ms))
 
     # --- ends of a context ------------------------------------------------------------------------
 
     def note_end(self, context: Context) -> None:
         context.drop()
-        self._remove(context)
+        self._remove(context, Outcome.COMPLETE)
         self._ended.remember(context)
 
     def lose(self, context: Context, error: ContextLost) -> None:
         context.cancel()
-        self._remove(context)
+        self._remove(context, Outcome.BUSY if isinstance(error, Busy) else Outcome.FAILED)
         self.post_error(error)
 
-    def _remove(self, context: Context) -> None:
+    def _remove(self, context: Context, outcome: Outcome) -> None:
         """Its name is free from now on."""
+        summary = context.summarize(outcome)
+        self._metrics.note_utterance(summary)
+        marks = self._marks(context) | {"fields": summary.fields()}
+        _log.info("%s", outcome.value, extra=marks)
         del self._contexts[context.name]
         self._task_of.pop(context).cancel()
         if self._is_draining:

@@ -122,9 +122,12 @@ def test_a_half_open_handshake_holds_no_place() -> None:
             with socket.create_connection(("127.0.0.1", daemon.port)) as plug:
                 plug.setblocking(False)
                 loop = asyncio.get_running_loop()
-                await loop.sock_sendall(plug, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                upgrade = (
+                    b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                )
+                await loop.sock_sendall(plug, upgrade + b"\r\n")  # without a key
                 answer = await loop.sock_recv(plug, 100)
-            assert answer.startswith(b"HTTP/1.1 426")
+            assert answer.startswith(b"HTTP/1.1 400")
             async with daemon.wire() as wire:
                 assert (await wire.speak("a", "Hello.")).end.samples
 

@@ -1,0 +1,96 @@
+"""A listening socket, a gate and routes in; a WebSocket server that hands on its guests out."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from daemon.config import Config
+from daemon.gate import Admission, Gate, Refusal
+from daemon.metrics import Metrics
+from daemon.protocol import PROTOCOL
+from daemon.routes import Routes, refused
+from daemon.tls import Certificate
+from daemon.tokens import Bearer
+
+_WRITE_LIMIT_BYTES = 8_192
+_CLOSE_S = 1.0
+_HANDSHAKE_S = 5.0
+_MOST_HANDSHAKES = 256
+"""Connections beyond the sessions: those that still shake hands, are refused, or ask for a page."""
+
+Talk = Callable[[ServerConnection, Bearer], Awaitable[None]]
+
+
+async def open_door(
+    listener: socket.socket,
+    *,
+    config: Config,
+    gate: Gate,
+    routes: Routes,
+    metrics: Metrics,
+    certificate: Certificate | None,
+    talk: Talk,
+) -> Server:
+    """`talk` is a session's life; it is called once the upgrade is done."""
+    admissions: dict[ServerConnection, Admission] = {}
+
+    def process_request(connection: ServerConnection, request: Request) -> Response | None:
+        address = connection.remote_address
+        response = routes.answer(request, address=address)
+        if response is not None:
+            return response
+        outcome = gate.admit(request.path, request.headers, address=address)
+        if isinstance(outcome, Refusal):
+            metrics.note_refusal(outcome.reason)
+            return refused(outcome)
+        admissions[connection] = outcome
+        # It counts until its task ends, also if its upgrade then fails.
+        task = asyncio.current_task()
+        assert task is not None, "websockets calls this in the connection's task"
+        task.add_done_callback(lambda _task: gate.give_back(admissions.pop(connection)))
+        return None
+
+    async def handle(connection: ServerConnection) -> None:
+        await talk(connection, admissions[connection].bearer)
+
+    return await serve(
+        handle,
+        sock=listener,
+        ssl=certificate.context if certificate else None,
+        process_request=process_request,
+        create_connection=_connection_type(config.max_sessions + _MOST_HANDSHAKES, metrics),
+        subprotocols=[Subprotocol(PROTOCOL)],
+        select_subprotocol=_select_subprotocol,
+        compression=None,
+        server_header=None,
+        open_timeout=_HANDSHAKE_S,
+        max_size=config.max_message_bytes,
+        write_limit=_WRITE_LIMIT_BYTES,
+        ping_interval=config.ping_s,
+        ping_timeout=config.ping_s,
+        close_timeout=_CLOSE_S,
+    )
+
+
+def _connection_type(most: int, metrics: Metrics) -> type[ServerConnection]:
+    """Connections that never say what they want must not use up the files of the process."""
+
+    class Connection(ServerConnection):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            if len(self.server.handler_tasks) > most:
+                metrics.note_refusal("flood")
+                self.transport.abort()
+
+    return Connection
+
+
+def _select_subprotocol(
+    connection: ServerConnection, offered: Sequence[Subprotocol]
+) -> Subprotocol | None:
+    """Clients need not offer any."""
+    return Subprotocol(PROTOCOL) if PROTOCOL in offered else None
