@@ -15,6 +15,7 @@ from chatterbox.frozen import from_json
 from chatterbox.t3.config import SamplingConfig as SamplingConfig
 from chatterbox.t3.config import T3Config as T3Config
 from chatterbox.t3.config import option_specs
+from chatterbox.text.speech_need import densest
 
 TOKEN_RATE = 25
 """Speech tokens per second."""
@@ -58,6 +59,8 @@ class FlowConfig:
     window_tokens: int = 24
     context_tokens: int = 50
     """Tokens of the past that a window sees besides the voice prompt."""
+    whole_prefix_tokens: int = 0
+    """Windows that end by this token see all tokens before them, however many."""
     max_prompt_tokens: int = 250
 
     @property
@@ -66,7 +69,9 @@ class FlowConfig:
 
     @property
     def max_window_tokens(self) -> int:
-        return self.max_prompt_tokens + self.context_tokens + self.window_tokens + LOOKAHEAD_TOKENS
+        new = max(*self.first_windows, self.window_tokens)
+        longest = max(self.context_tokens + new, self.whole_prefix_tokens)
+        return self.max_prompt_tokens + longest + LOOKAHEAD_TOKENS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,11 +141,22 @@ class TextConfig:
     """How text becomes text tokens."""
 
     front_end: str = "phonemes"
+    """`phonemes`, `english`, `multilingual` or `gpt2`; the last three are the official ones."""
     symbols: tuple[str, ...] = ()
-    """`symbols[i]` is text token i."""
+    """`symbols[i]` is text token i. `phonemes` only."""
+    vocabulary: str = "tokenizer.json"
+    """File of the tokenizer. `english` and `multilingual` only."""
     max_segment_chars: int = 240
     max_speech_per_text_token: float = 3.5
     """Speech tokens per text token beyond which the model has missed its stop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilesConfig:
+    """Names of the files with weights."""
+
+    t3: str = "t3.safetensors"
+    s3gen: str = "s3gen.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +168,7 @@ class ModelConfig:
     default_voice: str = "default"
     noise_frames: int = 15_000
     """Length of the position-indexed noise of the flow."""
+    files: FilesConfig = field(default_factory=FilesConfig)
     text: TextConfig = field(default_factory=TextConfig)
     t3: T3Config = field(default_factory=T3Config)
     flow: FlowConfig = field(default_factory=FlowConfig)
@@ -174,6 +191,14 @@ class ModelConfig:
             return from_json(cls, raw)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
+
+    @property
+    def max_segment_chars_of(self) -> dict[str, int]:
+        """How many characters one generation is sure to hold, where they take longer than
+        letters.
+        """
+        longest = self.t3.max_speech_tokens - len(self.t3.closing_tokens)
+        return {language: int(longest / need) for language, need in densest(self.languages).items()}
 
     @property
     def options(self) -> tuple[OptionSpec, ...]:

@@ -48,6 +48,7 @@ class TokenSchedule:
         self._first = config.first_windows
         self._steady = config.window_tokens
         self._context = config.context_tokens
+        self._whole_prefix = config.whole_prefix_tokens
         self._prompt = config.max_prompt_tokens
 
     def window_of(self, token: int) -> int:
@@ -82,7 +83,8 @@ class TokenSchedule:
             return None
         if end <= committed:
             return None
-        context = min(committed, self._context)
+        sees_all = self.boundary_after(committed) <= self._whole_prefix
+        context = committed if sees_all else min(committed, self._context)
         lookahead = min(LOOKAHEAD_TOKENS, available - end)
         return TokenWindow(committed - context, context, end - committed, lookahead)
 
@@ -91,10 +93,11 @@ class TokenSchedule:
         captured.
         """
         sizes, committed = set(), 0
-        for _ in range(len(self._first) + 2 + self._context // self._steady):
-            window = self.next_window(
-                committed, committed + 10 * self._steady + sum(self._first), finished=False
-            )
+        # From there on, all windows are alike.
+        alike_from = sum(self._first) + max(self._context, self._whole_prefix)
+        while committed <= alike_from + self._steady:
+            available = self.boundary_after(committed) + LOOKAHEAD_TOKENS
+            window = self.next_window(committed, available, finished=False)
             assert window is not None, "enough tokens are available"
             sizes.add(self._prompt + window.tokens)
             committed = window.committed

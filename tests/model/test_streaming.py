@@ -11,8 +11,9 @@ from chatterbox.config import ModelConfig
 from chatterbox.s3gen.attention_blocks import PROMPT_BLOCK
 from chatterbox.s3gen.flow_step import FlowStep
 from chatterbox.s3gen.noise import NoiseBuffers
+from chatterbox.s3gen.vocoder import build_fade_in
 from chatterbox.s3gen.vocoder_step import VocoderStep
-from chatterbox.s3gen.windows import FrameSchedule, TokenSchedule
+from chatterbox.s3gen.windows import FrameSchedule, TokenSchedule, TokenWindow
 from tests.model.random_engine import CONFIG, full_attention, random_modules, random_voice
 
 SLOT, SLOTS, SEED = 1, 3, 4
@@ -117,6 +118,69 @@ def test_first_window_is_the_reference_call() -> None:
     assert (streamed - whole).abs().max() <= 1e-4 * whole.std()
 
 
+def _guided() -> ModelConfig:
+    """As the base S3Gen: full attention, guidance, cosine times."""
+    config = full_attention()
+    return replace(config, flow=replace(config.flow, guidance=0.7, steps=3))
+
+
+def _meanflow() -> ModelConfig:
+    config = full_attention()
+    return replace(config, flow=replace(config.flow, meanflow=True))
+
+
+def _whole_prefix() -> ModelConfig:
+    """Early windows see everything before them, later ones a bounded context."""
+    config = _guided()
+    return replace(config, flow=replace(config.flow, whole_prefix_tokens=60))
+
+
+def _reference_call(config: ModelConfig, step: FlowStep, window: TokenWindow) -> Tensor:
+    """Mel [frames, bins] of the new tokens of one window, by the definition: the reference's flow,
+    called once on prompt and window, with the noise of their positions.
+    """
+    flow, schedule, voice = step.flow, TokenSchedule(config.flow), random_voice(config)
+    prompt, seen = voice.prompt_tokens.shape[1], range(window.first, window.first + window.tokens)
+    tokens = torch.cat([voice.prompt_tokens, _tokens(seen.stop, config)[SLOT : SLOT + 1, seen]], 1)
+    blocks = [PROMPT_BLOCK] * prompt + [schedule.window_of(token) for token in seen]
+    block = torch.tensor([blocks if config.flow.block_causal else [0] * len(blocks)])
+    solved = prompt + window.context + window.new
+    mu = flow.encode(tokens, block)[:, :, : 2 * solved]
+    cond = torch.zeros_like(mu)
+    cond[:, :, : 2 * prompt] = voice.prompt_mel.transpose(1, 2)
+    position = torch.arange(2 * window.first, 2 * window.committed) + step.state.noise_offset[SLOT]
+    own = step.noise.flow[:, position % config.noise_frames]
+    noise = torch.cat([step.noise.prompt[:, : 2 * prompt], own], dim=1)[None]
+    speaker = flow.project_speaker(voice.speaker)
+    frames = block[:, :solved].repeat_interleave(2, dim=1)
+    mel = flow.solve(noise, frames, mu=mu, speaker=speaker, cond=cond)
+    return mel[0, :, 2 * (prompt + window.context) :].T
+
+
+@pytest.mark.parametrize("count", [41, 97])
+@pytest.mark.parametrize(
+    "config",
+    [CONFIG, full_attention(), _guided(), _meanflow(), _whole_prefix()],
+    ids=["block-causal", "full", "guided", "meanflow", "whole-prefix"],
+)
+def test_every_window_is_its_reference_call(config: ModelConfig, count: int) -> None:
+    """First windows, windows with a cut context and the last one: what is committed is what the one
+    call gives that defines the window, whatever the padding and the row beside it.
+    """
+    committed = _streamed_mel(config, count, [1] * count)
+    step, schedule, done = _flow_step(config), TokenSchedule(config.flow), 0
+    contexts = set()
+    while window := schedule.next_window(done, count, finished=True):
+        expected = _reference_call(config, step, window)
+        ours = committed[2 * done : 2 * window.committed]
+        assert ours.shape == expected.shape
+        assert (ours - expected).abs().max() <= 1e-4 * expected.std(), window
+        done = window.committed
+        contexts.add(window.context)
+    assert done == count
+    assert len(contexts) > 2
+
+
 def test_bounded_context_is_an_approximation_of_the_whole() -> None:
     """Cutting the context changes later windows only, and by far less than another noise does."""
     streamed, whole = _streamed_mel(CONFIG, 70, [70]), _whole_mel(UNBOUNDED, 70)
@@ -196,6 +260,17 @@ def test_live_vocoder_windows_are_close_to_the_whole() -> None:
     assert error.square().mean().sqrt() <= 1e-2
     late = error[-48_000:]
     assert late.square().mean().sqrt() <= 1e-2, "an error that stays would be a phase that drifted"
+
+
+def test_the_fade_in_is_heard_once() -> None:
+    """Official voices start with 40 ms that fade in; a window that begins later must not fade."""
+    faded = replace(CONFIG, vocoder=replace(CONFIG.vocoder, fade_in=True))
+    mel = _mel(190)
+    plain, ours = _streamed_wave(CONFIG, mel, COMMITS), _streamed_wave(faded, mel, COMMITS)
+    gain = build_fade_in()[:-1]
+    assert torch.equal(ours[: len(gain)], plain[: len(gain)] * gain)
+    assert torch.equal(ours[len(gain) :], plain[len(gain) :])
+    assert plain[:480].abs().max() > 0.01
 
 
 def test_recomputed_f0_would_drift() -> None:

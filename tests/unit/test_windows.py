@@ -1,5 +1,7 @@
 """The window schedule: integers only, no torch."""
 
+from dataclasses import replace
+
 import pytest
 
 from chatterbox.config import FlowConfig, VocoderConfig
@@ -72,6 +74,23 @@ def test_capacities_hold_every_window() -> None:
                 assert voiced.frames <= frame_sizes[-1]
                 emitted = voiced.emit_to
         assert emitted == 2 * total
+
+
+@pytest.mark.parametrize("whole_prefix", [0, 40, 60, 104, 250])
+def test_a_short_prefix_is_seen_whole(whole_prefix: int) -> None:
+    """Early windows see everything, later ones a bounded context; both fit the prepared sizes and
+    the longest window that the flow's tables are made for.
+    """
+    config = replace(CONFIG, whole_prefix_tokens=whole_prefix)
+    schedule, committed = TokenSchedule(config), 0
+    assert schedule.capacities()[-1] <= config.max_window_tokens
+    while committed < 400:
+        window = schedule.next_window(committed, 403, finished=True)
+        assert window is not None
+        sees_all = window.committed <= whole_prefix or committed <= config.context_tokens
+        assert window.context == (committed if sees_all else config.context_tokens)
+        assert config.max_prompt_tokens + window.tokens <= config.max_window_tokens
+        committed = window.committed
 
 
 def test_vocoder_lags_by_its_right_context() -> None:
