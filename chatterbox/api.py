@@ -41,6 +41,8 @@ class Segment:
     text: str
     voice: str
     seed: int = 0
+    language: str | None = None
+    """One of `EngineInfo.languages`; None is the first."""
     options: Mapping[str, float] = field(default_factory=dict)
     """Values for names in `EngineInfo.options`; what is absent takes its default."""
 
@@ -90,6 +92,15 @@ class EngineInfo:
     options: Sequence[OptionSpec]
     max_segment_chars: int
     """Longest text of one segment; the segmenter cuts below it."""
+    max_segment_chars_of: Mapping[str, int] = field(default_factory=dict)
+    """Languages whose characters take longer to say than letters, with their lower limit."""
+
+    def longest_segment(self, language: str) -> int:
+        """Characters of a segment whose speech one generation is sure to hold."""
+        return min(
+            self.max_segment_chars,
+            self.max_segment_chars_of.get(language, self.max_segment_chars),
+        )
 
 
 class SpeechEngine(Protocol):

@@ -36,6 +36,7 @@ from chatterbox.s3gen.noise import NoiseBuffers
 from chatterbox.s3gen.vocoder import HiFT
 from chatterbox.s3gen.vocoder_step import VocoderStep
 from chatterbox.s3gen.windows import FrameSchedule, FrameWindow, TokenSchedule, TokenWindow
+from chatterbox.t3.alignment import AlignedT3Decoder
 from chatterbox.t3.decoder import T3Decoder
 from chatterbox.t3.predictor import TokenPredictor
 from chatterbox.text.front_end import FrontEnd
@@ -68,13 +69,16 @@ class ChatterboxEngine:
         front_end: FrontEnd,
         num_slots: int,
         deterministic: bool = False,
+        watch_alignment: bool = False,
         device: torch.device | None = None,
     ) -> None:
         self.config = config
         self._device = device or torch.device("cpu")
         self._front_end = front_end
         noise = NoiseBuffers(config)
-        self._t3 = T3Decoder(t3, num_slots, top_k=config.sampling.top_k).to(self._device)
+        # To compare with an old version of the reference; a captured step cannot watch.
+        decoder = AlignedT3Decoder if watch_alignment else T3Decoder
+        self._t3 = decoder(t3, num_slots, top_k=config.sampling.top_k).to(self._device)
         self._flow = FlowStep(flow, noise, config, num_slots).to(self._device)
         self._vocoder = VocoderStep(vocoder, noise, config, num_slots).to(self._device)
         self._tokens = TokenSchedule(config.flow)
@@ -104,6 +108,7 @@ class ChatterboxEngine:
             languages=config.languages,
             options=config.options,
             max_segment_chars=config.text.max_segment_chars,
+            max_segment_chars_of=config.max_segment_chars_of,
         )
 
     def warm_up(self) -> None:
@@ -129,13 +134,17 @@ class ChatterboxEngine:
             raise UnspeakableText(
                 f"no voice {segment.voice!r}; there are {', '.join(sorted(self._voices))}"
             )
-        encoded = self._front_end.encode(segment.text)
+        encoded = self._front_end.encode(segment.text, segment.language)
         if not encoded.tokens:
             raise UnspeakableText(
                 f"nothing in {segment.text!r} can be spoken by model {self.config.name}"
             )
         longest, separator = self.config.t3.max_spoken_tokens, self._front_end.separator
-        parts = deque(split_tokens(encoded.tokens, longest, separator))
+        parts = deque(
+            piece
+            for part in encoded.parts or [encoded.tokens]
+            for piece in split_tokens(part, longest, separator)
+        )
         self._slots[slot] = Progress(segment, parts, self._begin(slot, segment, parts.popleft()))
         return [
             SegmentWarning(segment_id=segment.id, code=warning.code, message=warning.message)

@@ -5,43 +5,80 @@ from pathlib import Path
 import torch
 
 from chatterbox.checkpoint import load_s3gen, load_t3
-from chatterbox.config import ConfigError, ModelConfig, TextConfig
+from chatterbox.config import ConfigError, ModelConfig
 from chatterbox.engine import ChatterboxEngine
 from chatterbox.text.front_end import FrontEnd
+from chatterbox.text.languages import Languages
+from chatterbox.text.official import (
+    EnglishFrontEnd,
+    MultilingualFrontEnd,
+    TurboFrontEnd,
+    gpt2_tokenizer,
+    json_tokenizer,
+)
 from chatterbox.text.phonemes import PhonemeFrontEnd
-from chatterbox.voice import load_voices
+from chatterbox.variants import find_checkpoint
+from chatterbox.voice import Voice, VoiceError, load_voice, load_voices
 
-BUNDLED = Path(__file__).parent / "checkpoints" / "tiny"
+OFFICIAL_VOICE = "conds.pt"
+"""The default voice of an official checkpoint."""
 
 
 def load_engine(
     model: str | None, *, num_slots: int = 4, threads: int = 1, deterministic: bool = False
 ) -> ChatterboxEngine:
-    """The engine for a checkpoint folder (default: the bundled voice), on a GPU where there is one.
+    """The engine for a checkpoint (default: the bundled voice), on a GPU where there is one.
 
-    `threads` bounds the CPU threads of torch; `deterministic` pins every batch to one shape, so
-    that neighbours cannot change a rounding. Raises ConfigError, CheckpointError or VoiceError with
-    what is wrong and where.
+    `model` as in `find_checkpoint`; `threads` bounds the CPU threads of torch; `deterministic` pins
+    every batch to one shape, so that neighbours cannot change a rounding. Raises ConfigError,
+    CheckpointError, VoiceError or VocabularyError with what is wrong and where.
     """
     torch.set_num_threads(threads)
-    folder = BUNDLED if model is None else Path(model)
-    config = ModelConfig.load(folder / "config.json")
+    folder, config = find_checkpoint(model)
     flow, vocoder = load_s3gen(folder, config)
     return ChatterboxEngine(
         config,
         load_t3(folder, config),
         flow,
         vocoder,
-        voices=load_voices(folder / "voices", config),
-        front_end=load_front_end(config.text),
+        voices=load_all_voices(folder, config),
+        front_end=load_front_end(folder, config),
         num_slots=num_slots,
         deterministic=deterministic,
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
     )
 
 
-def load_front_end(config: TextConfig) -> FrontEnd:
-    """The front end that `config.json` names."""
-    if config.front_end == "phonemes":
-        return PhonemeFrontEnd(config.symbols)
-    raise ConfigError(f"unknown text.front_end {config.front_end!r}; known: phonemes")
+def load_all_voices(folder: Path, config: ModelConfig) -> dict[str, Voice]:
+    """The voices of a checkpoint: its `conds.pt` as the default, and every one in `voices/`."""
+    voices: dict[str, Voice] = {}
+    if (folder / OFFICIAL_VOICE).is_file():
+        voices[config.default_voice] = load_voice(folder / OFFICIAL_VOICE, config)
+    if (folder / "voices").is_dir():
+        voices |= load_voices(folder / "voices", config)
+    if not voices:
+        raise VoiceError(f"{folder}: no voice; there is neither {OFFICIAL_VOICE} nor voices/")
+    return voices
+
+
+def load_front_end(folder: Path, config: ModelConfig) -> FrontEnd:
+    """The front end that the config names, with the vocabulary of the checkpoint."""
+    kind = config.text.front_end
+    if kind == "phonemes":
+        return PhonemeFrontEnd(config.text.symbols)
+    speech, tokens = config.t3.max_generated_tokens, config.t3.max_spoken_tokens
+    vocabulary = folder / config.text.vocabulary
+    if kind == "english":
+        return EnglishFrontEnd(json_tokenizer(vocabulary), most_speech=speech, most_tokens=tokens)
+    if kind == "multilingual":
+        return MultilingualFrontEnd(
+            json_tokenizer(vocabulary),
+            Languages(config.languages, folder),
+            most_speech=speech,
+            most_tokens=tokens,
+        )
+    if kind == "gpt2":
+        return TurboFrontEnd(gpt2_tokenizer(folder), most_speech=speech, most_tokens=tokens)
+    raise ConfigError(
+        f"unknown text.front_end {kind!r}; known: phonemes, english, multilingual, gpt2"
+    )

@@ -1,11 +1,12 @@
 """A voice file → the conditioning of one speaker, computed once from reference audio.
 
-The file is safetensors with the names of the official `conds.pt`: `t3.…` condition the tokens,
+The file is an official `conds.pt`, or safetensors with its names: `t3.…` condition the tokens,
 `gen.…` the sound.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
@@ -44,11 +45,10 @@ def load_voices(folder: Path, config: ModelConfig) -> dict[str, Voice]:
 
 
 def load_voice(path: Path, config: ModelConfig) -> Voice:
-    """Read one voice and check it against the sizes of the model."""
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise VoiceError(f"{path}: not a whole safetensors file ({error})") from None
+    """Read one voice, safetensors or an official `conds.pt`, and check it against the sizes of the
+    model.
+    """
+    tensors = _read_conds(path) if path.suffix == ".pt" else _read_safetensors(path)
     names = (
         "t3.speaker_emb",
         "t3.cond_prompt_speech_tokens",
@@ -83,3 +83,29 @@ def load_voice(path: Path, config: ModelConfig) -> Voice:
         prompt_mel=mel.float().contiguous(),
         speaker=embedding.float(),
     )
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise VoiceError(f"{path}: not a whole safetensors file ({error})") from None
+
+
+def _read_conds(path: Path) -> dict[str, Tensor]:
+    """The only pickle that is ever read, and of it tensors in dictionaries only."""
+    try:
+        groups = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).partition("\n")[0]
+        raise VoiceError(f"{path}: not a file of conditionals ({reason})") from None
+    if not isinstance(groups, dict) or not all(
+        isinstance(group, dict) for group in groups.values()
+    ):
+        raise VoiceError(f"{path}: not a file of conditionals; it holds no dictionaries")
+    return {
+        f"{group}.{name}": value
+        for group, values in groups.items()
+        for name, value in values.items()
+        if isinstance(value, Tensor)
+    }

@@ -69,6 +69,7 @@ class SpeechSettings:
     voice: str
     seed: int
     options: Mapping[str, float]
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +228,7 @@ class Utterance:
                 text=piece.text,
                 voice=self._settings.voice,
                 seed=(self._settings.seed + part.index) % _NUM_SEEDS,
+                language=self._settings.language,
                 options=self._settings.options,
             )
             self._parts.append(part)

@@ -5,10 +5,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
-class FrontEndMissing(RuntimeError):
-    """A package or a file that the front end needs is not there; the message says which."""
-
-
 @dataclass(frozen=True, slots=True)
 class TextWarning:
     """Something in the text is not spoken as written; `code` is for programs, `message` for

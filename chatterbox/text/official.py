@@ -14,13 +14,17 @@ from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
-from chatterbox.text.front_end import Encoded, FrontEndMissing, TextWarning
+from chatterbox.text.front_end import Encoded, TextWarning
 from chatterbox.text.languages import Languages
 from chatterbox.text.punc_norm import ENGLISH, MULTILINGUAL, TURBO
 from chatterbox.text.speech_need import pieces_within
 
 SPACE: Final = "[SPACE]"
 UNKNOWN: Final = "[UNK]"
+
+
+class VocabularyError(ValueError):
+    """A file of the checkpoint's tokenizer is not there or does not fit; the message says which."""
 
 
 class OfficialFrontEnd(ABC):
@@ -119,7 +123,7 @@ class MultilingualFrontEnd(OfficialFrontEnd):
 def json_tokenizer(path: Path) -> Tokenizer:
     """The English or multilingual vocabulary."""
     if not path.is_file():
-        raise FrontEndMissing(f"{path}: no such file; the checkpoint's tokenizer belongs there")
+        raise VocabularyError(f"{path}: no such file; the checkpoint's tokenizer belongs there")
     return Tokenizer.from_file(str(path))
 
 
@@ -128,7 +132,7 @@ def gpt2_tokenizer(folder: Path) -> Tokenizer:
     files = [folder / name for name in ("vocab.json", "merges.txt", "added_tokens.json")]
     missing = [path for path in files if not path.is_file()]
     if missing:
-        raise FrontEndMissing(
+        raise VocabularyError(
             f"{missing[0]}: no such file; the checkpoint's tokenizer belongs there"
         )
     vocabulary, merges, added = files
@@ -140,7 +144,7 @@ def gpt2_tokenizer(folder: Path) -> Tokenizer:
     tokenizer.add_tokens([AddedToken(tag, normalized=False) for tag in in_order])
     wrong = [tag for tag in in_order if tokenizer.token_to_id(tag) != tags[tag]]
     if wrong:
-        raise FrontEndMissing(
+        raise VocabularyError(
             f"{added}: {wrong[0]} cannot be token {tags[wrong[0]]}; is it of another vocabulary?"
         )
     return tokenizer

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
-from chatterbox.text.front_end import Encoded, FrontEndMissing, TextWarning
+from chatterbox.text.front_end import Encoded, TextWarning
 from chatterbox.text.normalise import normalise
 
 _STOPS: Final = ".!?;:,—"
@@ -16,6 +16,10 @@ _SILENT: Final = str.maketrans("", "", '"“”()')
 
 _RARE_PAUSE: Final = re.compile(r" ?(?:—|…|\.\.\.)")
 """Pauses inside a sentence that the voice hardly met in training: it reads them as commas."""
+
+
+class FrontEndMissing(RuntimeError):
+    """The package that reads English is not installed."""
 
 
 class PhonemeFrontEnd:

@@ -6,7 +6,7 @@ lose its end, so it is cut before, where a speaker could breathe.
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 # Speech tokens (25 a second) that a slow speaker takes for one character.
@@ -26,7 +26,7 @@ def speech_need(text: str) -> float:
     return sum(_need_of(char) for char in text)
 
 
-def densest(languages: tuple[str, ...]) -> dict[str, float]:
+def densest(languages: Sequence[str]) -> dict[str, float]:
     """Speech tokens of one character, for the languages whose characters take more than a
     letter.
     """

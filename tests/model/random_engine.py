@@ -20,7 +20,8 @@ from chatterbox.config import (
 from chatterbox.engine import ChatterboxEngine
 from chatterbox.s3gen.flow import Flow
 from chatterbox.s3gen.vocoder import HiFT
-from chatterbox.t3.model import T3
+from chatterbox.t3.build import build_t3
+from chatterbox.t3.predictor import TokenPredictor
 from chatterbox.text.front_end import Encoded
 from chatterbox.voice import Voice
 
@@ -75,22 +76,49 @@ CONFIG = ModelConfig(
     sampling=SamplingConfig(temperature=0.8, top_k=50, top_p=0.95, repetition_penalty=1.2),
 )
 
+LLAMA = replace(
+    CONFIG,
+    t3=T3Config(
+        backbone="llama",
+        layers=2,
+        channels=32,
+        heads=2,
+        mlp_channels=48,
+        prompt_rows=3,
+        resampler_heads=2,
+        aligned_heads=((1, 0), (0, 1)),
+        text_positions=70,
+        speech_positions=210,
+        text_vocab=130,
+        start_text_token=128,
+        stop_text_token=129,
+        speech_vocab=6600,
+        speaker_channels=8,
+        prompt_tokens=7,
+        max_text_tokens=64,
+        max_speech_tokens=200,
+    ),
+)
+"""The same with T3 as in English and Multilingual: guided, and with tokens above the codes."""
+
 
 class Letters:
     """A front end for tests: one token a character."""
 
     separator: int | None = ord(" ")
 
-    def encode(self, text: str) -> Encoded:
+    def encode(self, text: str, language: str | None = None) -> Encoded:
         return Encoded([ord(char) for char in text if ord(char) < 128], ())
 
 
-def random_modules(config: ModelConfig = CONFIG, seed: int = 1) -> tuple[T3, Flow, HiFT]:
+def random_modules(
+    config: ModelConfig = CONFIG, seed: int = 1
+) -> tuple[TokenPredictor, Flow, HiFT]:
     """T3, flow and vocoder with seeded weights; the vocoder speaks at an audible level, voiced and
     unvoiced.
     """
     torch.manual_seed(seed)
-    t3, flow, vocoder = T3(config.t3), Flow(config.flow), HiFT(config.vocoder)
+    t3, flow, vocoder = build_t3(config.t3), Flow(config.flow), HiFT(config.vocoder)
     with torch.no_grad():
         t3.speech_head.weight.mul_(12)
         vocoder.f0_predictor.classifier.weight.mul_(800)

@@ -12,7 +12,6 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from chatterbox.text.front_end import FrontEndMissing
 from chatterbox.text.languages import ASSISTANTS, CANGJIE_FILE, Languages
 from chatterbox.text.official import (
     SPACE,
@@ -20,6 +19,7 @@ from chatterbox.text.official import (
     EnglishFrontEnd,
     MultilingualFrontEnd,
     TurboFrontEnd,
+    VocabularyError,
     gpt2_tokenizer,
     json_tokenizer,
 )
@@ -77,7 +77,7 @@ def test_string_of_the_multilingual_tokenizer(tmp_path: Path) -> None:
 def test_the_json_vocabulary_is_read(tmp_path: Path) -> None:
     """Tokens are those of the file, the separator too; unknown characters are said."""
     path = tmp_path / "tokenizer.json"
-    with pytest.raises(FrontEndMissing, match=r"tokenizer\.json: no such file"):
+    with pytest.raises(VocabularyError, match=r"tokenizer\.json: no such file"):
         json_tokenizer(path)
     original = _letters_tokenizer()
     original.save(str(path))
@@ -136,10 +136,10 @@ def test_turbo_reads_any_text(gpt2_folder: Path) -> None:
 def test_a_vocabulary_that_does_not_fit_its_tags_is_refused(gpt2_folder: Path) -> None:
     """Token numbers that are off by one would speak other tags."""
     (gpt2_folder / "added_tokens.json").write_text('{"[laugh]": 1001}', encoding="utf-8")
-    with pytest.raises(FrontEndMissing, match=r"\[laugh\] cannot be token 1001"):
+    with pytest.raises(VocabularyError, match=r"\[laugh\] cannot be token 1001"):
         gpt2_tokenizer(gpt2_folder)
     (gpt2_folder / "merges.txt").unlink()
-    with pytest.raises(FrontEndMissing, match=r"merges\.txt: no such file"):
+    with pytest.raises(VocabularyError, match=r"merges\.txt: no such file"):
         gpt2_tokenizer(gpt2_folder)
 
 

@@ -4,10 +4,11 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from chatterbox.config import TextConfig
+from chatterbox.config import ModelConfig, TextConfig
 from chatterbox.loading import load_front_end
 from chatterbox.text.front_end import FrontEnd
 from chatterbox.text.phonemes import FrontEndMissing, PhonemeFrontEnd
@@ -93,7 +94,9 @@ def test_every_table_row_is_pronounceable(front_end: PhonemeFrontEnd) -> None:
 
 def test_it_is_a_front_end() -> None:
     """Guards the engine's contract: what `config.json` names is what this file tests."""
-    front_end: FrontEnd = load_front_end(TextConfig(symbols=tuple(SYMBOLS)))
+    front_end: FrontEnd = load_front_end(
+        Path(), ModelConfig(name="any", text=TextConfig(symbols=tuple(SYMBOLS)))
+    )
     assert isinstance(front_end, PhonemeFrontEnd)
     assert front_end.separator == SYMBOLS.index(" ")
 
