@@ -6,18 +6,16 @@ captured. Off unless asked for.
 """
 
 import math
-from collections.abc import Sequence
 from enum import Enum, auto
 
 import torch
 from torch import Tensor, nn
 
+from chatterbox.frozen import ConfigError
 from chatterbox.t3.decoder import T3Decoder
-from chatterbox.t3.llama import Attention, Transformer
+from chatterbox.t3.llama import Attention
 from chatterbox.t3.predictor import TokenPredictor
 
-ALIGNED_HEADS = ((12, 15), (13, 11), (9, 2))
-"""(layer, head) whose attention follows the text, in the official multilingual checkpoints."""
 FORBIDDEN = -(2.0**15)
 LAST = 3
 """The speech is at its end when it looks at one of so many last text tokens."""
@@ -91,14 +89,7 @@ class AlignmentAnalyzer:
 class AlignedT3Decoder(T3Decoder):
     """T3 on Llama, with an analyzer for each slot between guidance and the other processors."""
 
-    def __init__(
-        self,
-        model: TokenPredictor,
-        num_slots: int,
-        *,
-        top_k: int,
-        heads: Sequence[tuple[int, int]] = ALIGNED_HEADS,
-    ) -> None:
+    def __init__(self, model: TokenPredictor, num_slots: int, *, top_k: int) -> None:
         super().__init__(model, num_slots, top_k=top_k)
         self.analyzers: dict[int, AlignmentAnalyzer] = {}
         self.attention: dict[int, Tensor] = {}
@@ -108,10 +99,10 @@ class AlignedT3Decoder(T3Decoder):
         self._watched: list[int] = []
         self._stepping: list[bool] = []
         self._seen: list[Tensor] = []
-        transformer = model.get_submodule("tfmr")
-        assert isinstance(transformer, Transformer), "only T3 on Llama has aligned heads"
-        for layer, head in heads:
-            self._watch(transformer.layers[layer].get_submodule("self_attn"), layer, head)
+        if not self.config.aligned_heads:
+            raise ConfigError("this model has no t3.aligned_heads: its alignment cannot be watched")
+        for layer, head in self.config.aligned_heads:
+            self._watch(model.get_submodule(f"tfmr.layers.{layer}.self_attn"), layer, head)
 
     def prefill(self, slot: Tensor, condition: Tensor, text: Tensor, num_text: Tensor) -> None:
         """See `T3Decoder`."""

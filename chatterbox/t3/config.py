@@ -58,8 +58,10 @@ class T3Config:
     as the official checkpoints do. Fixed, a small model learns far sooner where it is in the text.
     """
     prompt_rows: int = 32
-    """What the prompt is resampled to. `llama` only, as are the next three."""
+    """What the prompt is resampled to. `llama` only, as are the next four."""
     resampler_heads: int = 4
+    aligned_heads: tuple[tuple[int, int], ...] = ()
+    """(layer, head) whose attention follows the text, for whoever watches the alignment."""
     text_positions: int = 2050
     speech_positions: int = 4100
     text_vocab: int = 50276

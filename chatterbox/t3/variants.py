@@ -15,7 +15,7 @@ _ENGLISH = T3Config(
     speech_vocab=8194,
     prompt_tokens=150,
 )
-_MULTILINGUAL = replace(_ENGLISH, text_vocab=2454)
+_MULTILINGUAL = replace(_ENGLISH, text_vocab=2454, aligned_heads=((12, 15), (13, 11), (9, 2)))
 _TURBO = T3Config(closing_tokens=(SILENCE_TOKEN,) * 3)
 _NANO = T3Config(
     layers=12, channels=768, heads=12, mlp_channels=3072, closing_tokens=(SILENCE_TOKEN,) * 3

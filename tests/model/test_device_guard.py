@@ -19,18 +19,20 @@ from chatterbox.s3gen.noise import NoiseBuffers
 from chatterbox.s3gen.vocoder_step import VocoderStep
 from chatterbox.t3.decoder import T3Decoder
 from tests.model.device_guard import OneDevice, WrongDevice, ints
-from tests.model.random_engine import CONFIG, full_attention, random_modules
+from tests.model.random_engine import CONFIG, LLAMA, full_attention, random_modules
 
 MEANFLOW = replace(CONFIG, flow=replace(CONFIG.flow, meanflow=True))
+LEARNED_FROM = replace(CONFIG, t3=replace(CONFIG.t3, speech_positions_from=300))
 GUIDED = replace(CONFIG, flow=replace(CONFIG.flow, guidance=0.7))
 SLOTS = 3
 
 
-def _run_t3(config: ModelConfig) -> None:
+def _run_t3(config: ModelConfig, kind: type[T3Decoder] = T3Decoder) -> None:
     t3, _, _ = random_modules(config)
-    decoder = T3Decoder(t3, SLOTS, top_k=20).to("meta")
-    condition = torch.zeros(1, 8, config.t3.channels, device="meta")
+    decoder = kind(t3, SLOTS, top_k=20).to("meta")
+    speaker = torch.zeros(1, config.t3.speaker_channels, device="meta")
     with OneDevice(), torch.inference_mode():
+        condition = t3.embed_condition(speaker, ints(1, config.t3.prompt_tokens))
         decoder.prefill(ints(1), condition, ints(1, 32), ints(1))
         decoder.decode(torch.zeros(2, dtype=torch.bool, device="meta"), 64)
 
@@ -60,9 +62,14 @@ def test_flow_stays_on_its_device(config: ModelConfig) -> None:
     _run_flow(_flow_step(config))
 
 
-def test_t3_and_vocoder_stay_on_their_device() -> None:
-    """Prefill, decode with sampling, F0, source, inverse STFT."""
-    _run_t3(CONFIG)
+@pytest.mark.parametrize("config", [CONFIG, LEARNED_FROM, LLAMA])
+def test_t3_stays_on_its_device(config: ModelConfig) -> None:
+    """Conditioning, prefill, decode, guidance and sampling in either order, for each kind of T3."""
+    _run_t3(config)
+
+
+def test_vocoder_stays_on_its_device() -> None:
+    """F0, source, inverse STFT."""
     _run_vocoder(CONFIG)
 
 
@@ -141,11 +148,26 @@ def test_guard_catches_each_defect(mutate: Callable[[FlowStep], None]) -> None:
         _run_flow(step)
 
 
+class _WeightFromHost(T3Decoder):
+    """The guidance weight is made on the CPU at each step, as the reference does."""
+
+    def adjusted(self, logits: Tensor) -> Tensor:
+        return logits * torch.tensor([0.5])
+
+
+def test_guard_catches_a_guidance_weight_from_the_host() -> None:
+    """The same list has one of T3's: a Python number that becomes a tensor in each step."""
+    with pytest.raises(WrongDevice):
+        _run_t3(LLAMA, _WeightFromHost)
+
+
 # The lint: what a step must not even spell.
 
 PACKAGE = Path(__file__).parents[2] / "chatterbox"
+EAGER = {PACKAGE / "t3" / "alignment.py"}
+"""Reads every step back by design, and is never part of a captured one."""
 STEP_FILES = sorted(
-    [*PACKAGE.glob("t3/*.py"), *PACKAGE.glob("s3gen/*.py"), PACKAGE / "uniforms.py"]
+    {*PACKAGE.glob("t3/*.py"), *PACKAGE.glob("s3gen/*.py"), PACKAGE / "uniforms.py"} - EAGER
 )
 HOST_CALLS = {"to", "item", "cpu", "cuda", "numpy", "tolist", "from_numpy", "tensor", "as_tensor"}
 FACTORIES = {"arange", "zeros", "ones", "full", "empty", "randn", "rand", "linspace", "eye"}
