@@ -7,6 +7,8 @@ OUT ?= speech.wav
 VOICE ?=
 PORT ?= 8765
 ARGS ?=
+PREFIX ?= /opt/chatterboxd
+DESTDIR ?= /
 
 # The user's words must reach the program as they are: `value` keeps make from reading a "$" in them, and the
 # environment keeps the shell from reading anything.
@@ -25,6 +27,7 @@ UV_COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --fork-strategy fewe
 
 .DEFAULT_GOAL := help
 .PHONY: help speak serve test check format test-long bench gpu-check train-tiny eval-voice lock clean \
+	install uninstall audit \
 	runtime dev train
 
 help: ## List the targets
@@ -39,11 +42,12 @@ serve: runtime ## Run the daemon in the foreground on PORT; ARGS="--help" shows 
 test: dev ## Run the tests: unit, model, end to end
 	$(TEST_ENVIRONMENT) $(RUN) -m pytest -m "not gpu and not slow" $(ARGS)
 
-check: dev ## What CI runs: format, lint, types, import contracts, then the tests
+check: dev ## What CI runs: format, lint, types, import contracts, audit, then the tests
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	$(RUN) tools/audit.py
 	@$(MAKE) --no-print-directory test
 
 format: dev ## Rewrite the source in the project's format
@@ -80,6 +84,22 @@ lock: dev ## Write requirements/*.txt anew from pyproject.toml; ARGS=--upgrade t
 
 runtime dev train:
 	@$(PYTHON) tools/setup_venv.py $@
+
+install: ## As root: the daemon in PREFIX, its units, settings in /etc/chatterboxd
+	$(PYTHON) tools/install.py install --prefix $(PREFIX) --destdir $(DESTDIR)
+	@if test "$(DESTDIR)" = /; then \
+		VENV=.venv $(PYTHON) $(PREFIX)/tools/setup_venv.py runtime && chmod -R a+rX $(PREFIX); \
+		if test -d /run/systemd/system; then systemctl daemon-reload; fi; \
+		echo "now: systemctl enable --now chatterboxd"; fi
+
+uninstall: ## As root: take it back; settings and state stay
+	@if test "$(DESTDIR)" = / -a -d /run/systemd/system; then \
+		systemctl disable --now chatterboxd.service chatterboxd.socket 'chatterboxd@*' || true; fi
+	$(PYTHON) tools/install.py uninstall --prefix $(PREFIX) --destdir $(DESTDIR)
+	@if test "$(DESTDIR)" = / -a -d /run/systemd/system; then systemctl daemon-reload; fi
+
+audit: dev ## Look every locked package up among the known vulnerabilities (needs a network)
+	$(RUN) tools/audit.py
 
 clean: ## Remove the environment, caches and outputs
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis speech.wav

@@ -44,8 +44,8 @@ class Notifier:
     def alive(self) -> None:
         self._send("WATCHDOG=1")
 
-    def extend_start(self, longer_s: float) -> None:
-        """The start, so far unfinished, may take so much longer from now on."""
+    def ask_for(self, longer_s: float) -> None:
+        """The start or the end, so far unfinished, may take so much longer from now on."""
         self._send(f"EXTEND_TIMEOUT_USEC={round(longer_s * _MICRO)}")
 
     def reloading(self) -> None:

@@ -147,7 +147,7 @@ class Daemon:
         give_up_s = time.monotonic() + self._config.start_s
         while not (starting.done() or stopping.done()):
             if time.monotonic() < give_up_s:
-                self._notifier.extend_start(_PATIENCE_S)
+                self._notifier.ask_for(_PATIENCE_S)
             await asyncio.wait(
                 {starting, stopping},
                 timeout=_PATIENCE_S / 3,
@@ -300,6 +300,7 @@ class Daemon:
         # 1. `_stop` is set and the gate closed: /readyz and new connections get 503, new contexts
         #    an error.
         self._notifier.stopping(f"draining, {len(self._sessions)} sessions")
+        self._notifier.ask_for(self._config.grace_s + _PATIENCE_S)
         if self._sessions:
             _log.info("draining %d sessions", len(self._sessions))
         # 2. Running contexts finish, and each session closes with its last one, within the grace.

@@ -1,0 +1,80 @@
+"""A daemon as a process of its own: for tests that send signals, pass sockets, read its output."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+START_S = 15.0
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-X", "dev", "-m", "daemon", "--engine", "sine", *arguments]
+
+
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    return {**os.environ, "PYTHONWARNINGS": "error", **(more or {})}
+
+
+@dataclass
+class Process:
+    process: "subprocess.Popen[str]"
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/"
+
+    def finish(self, *signals: int, within_s: float = 15.0) -> tuple[int, str]:
+        """Exit status and standard error."""
+        for number in signals:
+            self.process.send_signal(number)
+            time.sleep(0.05)
+        _, errors = self.process.communicate(timeout=within_s)
+        return self.process.returncode, errors
+
+
+@contextmanager
+def daemon_process(
+    tmp_path: Path,
+    *arguments: str,
+    more: Mapping[str, str] | None = None,
+    whole_command: Sequence[str] | None = None,
+    pass_fds: Sequence[int] = (),
+) -> Iterator[Process]:
+    """Entered once it listens."""
+    port_file = tmp_path / f"port-{time.monotonic_ns()}"
+    process = subprocess.Popen(
+        [
+            *(whole_command or command("--port", "0")),
+            *("--port-file", str(port_file), *arguments),
+        ],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(more),
+        pass_fds=pass_fds,
+    )
+    try:
+        give_up_s = time.monotonic() + START_S
+        while not port_file.exists():
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < give_up_s, "it does not listen"
+            time.sleep(0.02)
+        yield Process(process, int(port_file.read_text()))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def free_port() -> int:
+    with socket.socket() as plug:
+        plug.bind(("127.0.0.1", 0))
+        port: int = plug.getsockname()[1]
+        return port
