@@ -73,8 +73,8 @@ build/wordnet/usr/share/wordnet/data.noun:
 	@cd build/wordnet && apt-get download wordnet-base && dpkg-deb --extract wordnet-base_*.deb . || \
 		{ echo "WordNet is missing: install Debian's wordnet-base, or run apt-get update first"; exit 1; }
 
-eval-voice: train ## Measure the bundled voice: word error rate, DNSMOS, speed; ARGS=
-	$(RUN) -m chatterbox.training.evaluate $(ARGS)
+eval-voice: train ## Judge the bundled voice beside its teacher, draw docs/voice.png; ARGS="--gate" fails at a missed bar
+	$(RUN) -m chatterbox.training.evaluate --first-audio --plot docs/voice.png $(ARGS)
 
 lock: dev ## Write requirements/*.txt anew from pyproject.toml; ARGS=--upgrade takes newer versions
 	$(UV_COMPILE) --output-file requirements/runtime.txt

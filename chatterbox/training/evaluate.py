@@ -1,164 +1,114 @@
-"""The held-out texts in, a table of word errors, DNSMOS and speed out; the last line is JSON.
+"""The held-out texts in; a table, a line of JSON and a plot out: how well the bundled voice speaks
+beside its teacher.
 
 Systems: `engine` speaks through the real engine (the checkpoint alone is needed); `teacher` is what
 it learned from; `vocoder` and `tokens` go from the teacher's mel and from its true tokens (they
-need the training state).
+need the training state). All on one core.
 """
 
 import argparse
-import json
+import os
 import sys
 import time
 import wave
-from collections import defaultdict
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from chatterbox.api import SAMPLE_RATE, Segment, SegmentId, SlotIndex
+from chatterbox.api import SAMPLE_RATE
 from chatterbox.training.corpus import HeldOutText, held_out
-from chatterbox.training.recogniser import (
-    Samples,
-    Speaker,
-    dnsmos,
-    transcribe,
-    word_errors,
-    words_of,
-)
+from chatterbox.training.evaluation.bars import bars
+from chatterbox.training.evaluation.first_audio import first_audio
+from chatterbox.training.evaluation.reading import Reading
+from chatterbox.training.evaluation.report import Report, Take, TaughtText
+from chatterbox.training.evaluation.streaming import Streaming
+from chatterbox.training.evaluation.tables import json_line, table
+from chatterbox.training.evaluation.timing import text_timing
+from chatterbox.training.recogniser import Samples, Speaker
 
-"""(text, seed) → 24 kHz samples."""
-TOO_SHORT, TOO_LONG = 0.6, 1.6
-"""Lengths relative to the teacher's beyond which a text was cut off or ran away."""
+BUNDLED = Path(__file__).parents[1] / "checkpoints" / "tiny"
 
 
-@dataclass(slots=True)
-class Tally:
-    """Sums over texts."""
-
-    words: int = 0
-    errors: int = 0
-    texts: int = 0
-    mos: float = 0.0
-    audio_s: float = 0.0
-    made_s: float = 0.0
-    truncated: int = 0
-    runaway: int = 0
-
-    def summary(self) -> dict[str, float]:
-        return {
-            "wer_percent": round(100 * self.errors / max(1, self.words), 2),
-            "dnsmos": round(self.mos / max(1, self.texts), 3),
-            "real_time_factor": round(self.made_s / max(1e-9, self.audio_s), 4),
-            "truncated": self.truncated,
-            "runaway": self.runaway,
-            "texts": self.texts,
-            "words": self.words,
-        }
+def take_of(speak: Speaker, text: str, seed: int) -> Take:
+    """Speak, by the clock and by the processor's own."""
+    start, start_of_processor = time.perf_counter(), time.process_time()
+    samples = speak(text, seed)
+    made_s = time.perf_counter() - start
+    return Take(samples, made_s, time.process_time() - start_of_processor)
 
 
-@dataclass(slots=True)
-class Report:
-    """One system's results, in all and by stratum."""
-
-    total: Tally = field(default_factory=Tally)
-    strata: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
-    misheard: list[tuple[str, str]] = field(default_factory=list)
-
-    def add(self, item: HeldOutText, samples: Samples, made_s: float, teacher_s: float) -> None:
-        heard = transcribe(samples) if len(samples) > SAMPLE_RATE // 20 else ""
-        said = words_of(item.text)
-        errors = word_errors(said, words_of(heard))
-        mos = dnsmos(samples) if len(samples) > SAMPLE_RATE // 20 else 1.0
-        relative = len(samples) / SAMPLE_RATE / teacher_s
-        for tally in (self.total, self.strata[item.stratum]):
-            tally.words += len(said)
-            tally.errors += errors
-            tally.texts += 1
-            tally.mos += mos
-            tally.audio_s += len(samples) / SAMPLE_RATE
-            tally.made_s += made_s
-            tally.truncated += relative < TOO_SHORT
-            tally.runaway += relative > TOO_LONG
-        if errors:
-            self.misheard.append((item.text, heard))
-
-
-def engine_speaker(model: str | None, options: dict[str, float]) -> Speaker:
-    """The checkpoint through the engine, one segment at a time."""
-    from chatterbox.loading import load_engine
-
-    engine = load_engine(model, num_slots=1, threads=1)
-    engine.warm_up()
-    slot = SlotIndex(0)
-
-    def speak(text: str, seed: int) -> Samples:
-        voice = engine.info.default_voice
-        engine.start(
-            slot, Segment(id=SegmentId(seed), text=text, voice=voice, seed=seed, options=options)
-        )
-        parts: list[Samples] = []
-        last = False
-        while not last:
-            for event in engine.step([slot]):
-                parts.append(getattr(event, "samples", np.zeros(0, np.float32)))
-                last = (
-                    last
-                    or getattr(event, "is_last", False)
-                    or type(event).__name__ == "SegmentFailed"
-                )
-        engine.release(slot)
-        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
-
-    return speak
-
-
-def teacher_speaker() -> Speaker:
-    from chatterbox.training.teacher import Teacher
+def taught_texts(texts: list[tuple[int, HeldOutText]]) -> list[TaughtText]:
+    """The teacher's reading of every text; the number of a text is its seed."""
+    from chatterbox.training.teacher import Clip, Teacher
 
     teacher = Teacher()
+    clips: list[Clip] = []
 
     def speak(text: str, seed: int) -> Samples:
-        return teacher.speak(text, seed=seed).wave.astype(np.float32) / np.float32(32768)
+        clips.append(teacher.speak(text, seed=seed))
+        return clips[-1].wave.astype(np.float32) / np.float32(32768)
 
-    return speak
+    speak("The first words are slower.", 0)
+    found = []
+    for seed, item in texts:
+        take = take_of(speak, item.text, seed)
+        timing = text_timing(clips[-1].phonemes, [float(end) for end in clips[-1].ends])
+        reading = Reading(take.samples)
+        found.append(TaughtText(item, seed, reading, timing, take.made_s, take.processor_s))
+    return found
 
 
-def _write_wav(path: Path, samples: Samples) -> None:
-    with wave.open(str(path), "wb") as file:
+def judged_teacher(texts: list[TaughtText], keep: Path | None) -> Report:
+    report = Report()
+    for taught in texts:
+        report.add(taught, Take(taught.reading.samples, taught.made_s, taught.processor_s))
+        _keep(keep, taught, taught.reading.samples)
+    return report
+
+
+def judged(speak: Speaker, texts: list[TaughtText], keep: Path | None) -> Report:
+    """A system that starts from the teacher's speech."""
+    report = Report()
+    for taught in texts:
+        take = take_of(speak, taught.item.text, taught.seed)
+        report.add(taught, take)
+        _keep(keep, taught, take.samples)
+    return report
+
+
+def judged_engine(
+    model: str | None, options: dict[str, float], texts: list[TaughtText], keep: Path | None
+) -> tuple[Report, Streaming]:
+    """The real engine, and what its windows cost."""
+    from chatterbox.training.evaluation.rendition import WatchedEngine, WholeRendering
+
+    engine = WatchedEngine(model, options)
+    whole, streaming, report = WholeRendering(engine.engine), Streaming(), Report()
+    for taught in texts:
+        take = take_of(engine, taught.item.text, taught.seed)
+        rendition = engine.last
+        assert rendition is not None, "it has just spoken"
+        report.add(taught, Take(take.samples, take.made_s, take.processor_s, rendition.warnings))
+        streaming.add(rendition, whole, taught.reading)
+        _keep(keep, taught, take.samples)
+    return report, streaming
+
+
+def _keep(folder: Path | None, taught: TaughtText, samples: Samples) -> None:
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(folder / f"{taught.seed:03d}-{taught.item.kind}.wav"), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
         file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
 
 
-def evaluate(
-    speak: Speaker, texts: tuple[HeldOutText, ...], lengths_s: dict[str, float], keep: Path | None
-) -> Report:
-    """Speak and judge every text; the wave files go to `keep`."""
-    report = Report()
-    for number, item in enumerate(texts):
-        start = time.perf_counter()
-        samples = speak(item.text, number)
-        made_s = time.perf_counter() - start
-        report.add(item, samples, made_s, lengths_s[item.text])
-        if keep is not None:
-            keep.mkdir(parents=True, exist_ok=True)
-            _write_wav(keep / f"{number:03d}-{item.stratum}.wav", samples)
-    return report
-
-
-COLUMNS = ("WER %", "DNSMOS", "RTF", "cut", "runaway", "texts")
-KEYS = ("wer_percent", "dnsmos", "real_time_factor", "truncated", "runaway", "texts")
-
-
-def _table(reports: dict[str, Report]) -> str:
-    lines = ["system     stratum    " + " ".join(f"{column:>8}" for column in COLUMNS)]
-    for name, report in reports.items():
-        for stratum, tally in {**report.strata, "all": report.total}.items():
-            row = tally.summary()
-            lines.append(f"{name:10} {stratum:10} " + " ".join(f"{row[key]:8g}" for key in KEYS))
-    return "\n".join(lines)
+def checkpoint_mb(model: str | None) -> float:
+    """All that a user downloads of it, in 10^6 bytes."""
+    folder = BUNDLED if model is None else Path(model)
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
 
 
 def _arguments() -> argparse.Namespace:
@@ -178,6 +128,15 @@ def _arguments() -> argparse.Namespace:
         "--option", action="append", default=[], metavar="NAME=VALUE", help="of the engine"
     )
     made.add_argument("--misheard", action="store_true", help="list what was heard wrongly")
+    made.add_argument(
+        "--first-audio", action="store_true", help="also listen to a daemon, on all cores lent"
+    )
+    made.add_argument("--plot", type=Path, help="draw the figures into this file (.png, .svg)")
+    made.add_argument(
+        "--gate",
+        action="store_true",
+        help="exit with status 1 if a bar is missed or was not measured; implies --first-audio",
+    )
     return made.parse_args()
 
 
@@ -185,28 +144,41 @@ def main() -> None:
     """Judge the systems that were asked for."""
     arguments = _arguments()
     options = {name: float(value) for name, value in (pair.split("=") for pair in arguments.option)}
-    texts = held_out()[:: arguments.every]
-    teacher = teacher_speaker()
-    lengths_s = {item.text: len(teacher(item.text, 0)) / SAMPLE_RATE for item in texts}
+    cores = os.sched_getaffinity(0)
+    # Before any library starts a thread, which would keep all cores.
+    os.sched_setaffinity(0, {min(cores)})
+    texts = taught_texts(list(enumerate(held_out()))[:: arguments.every])
     reports: dict[str, Report] = {}
+    streaming = Streaming()
     for name in arguments.systems.split(","):
+        keep = arguments.keep / name if arguments.keep else None
         if name == "teacher":
-            speak = teacher
+            reports[name] = judged_teacher(texts, keep)
         elif name == "engine":
-            speak = engine_speaker(arguments.model, options)
+            reports[name], streaming = judged_engine(arguments.model, options, texts, keep)
         else:
             from chatterbox.training.resynthesis import resynthesis_speaker
 
             speak = resynthesis_speaker(name, arguments.model, arguments.work)
-        keep = arguments.keep / name if arguments.keep else None
-        reports[name] = evaluate(speak, texts, lengths_s, keep)
+            reports[name] = judged(speak, texts, keep)
         if arguments.misheard:
             for said, heard in reports[name].misheard:
                 sys.stderr.write(f"{name}: {said}\n{'':{len(name)}}  {heard}\n")
-    sys.stdout.write(_table(reports) + "\n")
-    sys.stdout.write(
-        json.dumps({name: report.total.summary() for name, report in reports.items()}) + "\n"
-    )
+    figures: dict[str, object] = {name: report.figures() for name, report in reports.items()}
+    if "engine" in reports:
+        figures["engine"] = {**reports["engine"].figures(), **streaming.figures()}
+        figures["checkpoint_mb"] = checkpoint_mb(arguments.model)
+    if arguments.first_audio or arguments.gate:
+        spoken = [taught.item.text for taught in texts]
+        figures["first_audio"] = first_audio(spoken, arguments.model, cores=cores)
+    found = bars(figures)
+    sys.stdout.write(table(figures, found) + "\n" + json_line(figures, found) + "\n")
+    if arguments.plot:
+        from chatterbox.training.evaluation.plot import draw
+
+        draw(figures, reports, streaming, arguments.plot)
+    if arguments.gate and not all(bar.is_passed for bar in found):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

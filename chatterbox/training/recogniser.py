@@ -22,11 +22,7 @@ Speaker = Callable[[str, int], Samples]
 
 HEARING_RATE = 16_000
 DNSMOS_S = 9.01
-_SAME = {
-    **{"doctor": "dr", "mister": "mr", "missus": "mrs", "okay": "ok"},
-    # What the front end reads for a date; Whisper may write either.
-    "o": "oh",
-}
+_SAME = {"doctor": "dr", "mister": "mr", "missus": "mrs", "okay": "ok", "o": "oh"}
 _SPLIT = {"n't": " not", "'re": " are", "'ll": " will", "'ve": " have", "'m": " am"}
 
 
@@ -45,8 +41,10 @@ def words_of(text: str) -> list[str]:
         text = text.replace(short, long)
     text = re.sub(r"(\d+)(st|nd|rd|th)\b", lambda m: num2words(int(m[1]), to="ordinal"), text)
     text = re.sub(r"\d+", lambda m: f" {num2words(int(m[0]))} ", text)
-    found = re.findall(r"[a-z]+(?:'s)?", text.replace("-", " "))
-    return [_SAME.get(word, word) for word in found if word != "and"]
+    text = " ".join(re.findall(r"[a-z]+(?:'s)?", text.replace("-", " ")))
+    text = re.sub(r"\b(hundred|thousand) and\b", r"\1", text)
+    text = re.sub(r"\bdollars (?:and )?(\w+(?: \w+)?) cents\b", r"dollars \1", text)
+    return [_SAME.get(word, word) for word in text.split()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +76,16 @@ def compared(said: list[str], heard: list[str]) -> WordErrors:
 
 
 def _at_end(rows: list[list[int]], said: list[str], heard: list[str]) -> tuple[int, int]:
-    """Words deleted and words inserted after the last word that both have."""
+    """As many words deleted and inserted at the very end as a least count of errors allows."""
     i, j = len(said), len(heard)
-    while i and j and said[i - 1] != heard[j - 1]:
-        if rows[i][j] == rows[i - 1][j - 1] + 1:
-            break
-        if rows[i][j] == rows[i - 1][j] + 1:
-            i -= 1
-        elif rows[i][j] == rows[i][j - 1] + 1:
+    while i and j:
+        if rows[i][j] == rows[i][j - 1] + 1:
             j -= 1
+        elif rows[i][j] == rows[i - 1][j] + 1:
+            i -= 1
         else:
             break
-    if not j:
-        return len(said), 0
-    return len(said) - i, len(heard) - j
+    return (len(said) - i, len(heard) - j) if j else (len(said), 0)
 
 
 def word_errors(said: list[str], heard: list[str]) -> int:

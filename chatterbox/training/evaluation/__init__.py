@@ -1,1 +1,1 @@
-"""How the bundled voice is judged: speech and its teacher's in, figures out. Not needed to speak."""
+"""How the bundled voice is judged: its speech and its teacher's in, figures out."""
