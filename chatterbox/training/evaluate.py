@@ -29,6 +29,13 @@ from chatterbox.training.recogniser import Samples, Speaker
 BUNDLED = Path(__file__).parents[1] / "checkpoints" / "tiny"
 
 
+def keep_to_one_core() -> set[int]:
+    """The cores that were lent. Before any library starts a thread, which would keep them all."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    return cores
+
+
 def take_of(speak: Speaker, text: str, seed: int) -> Take:
     """Speak, by the clock and by the processor's own."""
     start, start_of_processor = time.perf_counter(), time.process_time()
@@ -140,14 +147,11 @@ def _arguments() -> argparse.Namespace:
     return made.parse_args()
 
 
-def main() -> None:
-    """Judge the systems that were asked for."""
-    arguments = _arguments()
+def judged_systems(
+    arguments: argparse.Namespace, texts: list[TaughtText]
+) -> tuple[dict[str, Report], Streaming]:
+    """Every system that was asked for."""
     options = {name: float(value) for name, value in (pair.split("=") for pair in arguments.option)}
-    cores = os.sched_getaffinity(0)
-    # Before any library starts a thread, which would keep all cores.
-    os.sched_setaffinity(0, {min(cores)})
-    texts = taught_texts(list(enumerate(held_out()))[:: arguments.every])
     reports: dict[str, Report] = {}
     streaming = Streaming()
     for name in arguments.systems.split(","):
@@ -164,6 +168,15 @@ def main() -> None:
         if arguments.misheard:
             for said, heard in reports[name].misheard:
                 sys.stderr.write(f"{name}: {said}\n{'':{len(name)}}  {heard}\n")
+    return reports, streaming
+
+
+def main() -> None:
+    """Judge, print, draw."""
+    arguments = _arguments()
+    cores = keep_to_one_core()
+    texts = taught_texts(list(enumerate(held_out()))[:: arguments.every])
+    reports, streaming = judged_systems(arguments, texts)
     figures: dict[str, object] = {name: report.figures() for name, report in reports.items()}
     if "engine" in reports:
         figures["engine"] = {**reports["engine"].figures(), **streaming.figures()}
