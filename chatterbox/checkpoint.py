@@ -25,7 +25,7 @@ from chatterbox.t3.predictor import TokenPredictor
 _M = TypeVar("_M", bound=nn.Module)
 Shape = tuple[int, ...]
 
-# Kind of file → what of it is not loaded to speak, and why not.
+# Kind of file → what of it is not loaded, and why not.
 DROPPED = {
     "t3 gpt2": {
         r"tfmr\.wte\.weight": "GPT-2's own token table; T3 has its own embeddings",
@@ -38,6 +38,13 @@ DROPPED = {
     "s3gen": {
         r"speaker_encoder\..*": "makes a voice of a clip; not needed to speak",
         r"tokenizer\..*": "makes a voice of a clip; not needed to speak",
+    },
+    "s3gen to listen": {
+        r"(flow|mel2wav)\..*": "speaks; not needed to make a voice of a clip",
+        r"tokenizer\.(_mel_filters|window)": "follow from a formula",
+    },
+    "voice encoder": {
+        r"similarity_(weight|bias)": "compare speakers in training",
     },
 }
 # Folded: a gain g and a direction v become the weight g·v/‖v‖.

@@ -157,6 +157,7 @@ class FilesConfig:
 
     t3: str = "t3.safetensors"
     s3gen: str = "s3gen.safetensors"
+    voice_encoder: str = "ve.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from chatterbox.config import MEL_FRAMES_PER_TOKEN, SPEECH_CODES, ModelConfig
@@ -60,6 +60,8 @@ def load_voice(path: Path, config: ModelConfig) -> Voice:
     if missing:
         raise VoiceError(f"{path}: no {missing[0]}; a voice holds {', '.join(names)}")
     speaker, t3_prompt, prompt, mel, embedding = (tensors[name] for name in names)
+    if mel.shape[1] == MEL_FRAMES_PER_TOKEN * prompt.shape[1] + 1:
+        mel = mel[:, :-1]  # the reference keeps half a token of mel at the end of a clip
     if (
         prompt.shape[1] > config.flow.max_prompt_tokens
         or t3_prompt.shape[1] > config.t3.prompt_tokens
@@ -71,6 +73,13 @@ def load_voice(path: Path, config: ModelConfig) -> Voice:
         raise VoiceError(
             f"{path}: {mel.shape[1]} mel frames for {prompt.shape[1]} tokens, not two each"
         )
+    for name, found, wanted in (
+        ("t3.speaker_emb", speaker, config.t3.speaker_channels),
+        ("gen.embedding", embedding, config.flow.speaker_channels),
+        ("gen.prompt_feat", mel, config.flow.mel_bins),
+    ):
+        if found.shape[-1] != wanted:
+            raise VoiceError(f"{path}: {name} has {found.shape[-1]} channels, the model {wanted}")
     if (
         max(prompt.amax(), t3_prompt.amax()) >= SPEECH_CODES
         or min(prompt.amin(), t3_prompt.amin()) < 0
@@ -83,6 +92,18 @@ def load_voice(path: Path, config: ModelConfig) -> Voice:
         prompt_mel=mel.float().contiguous(),
         speaker=embedding.float(),
     )
+
+
+def save_voice(path: Path, voice: Voice) -> None:
+    """Write a file that `load_voice` reads."""
+    named = {
+        "t3.speaker_emb": voice.t3_speaker,
+        "t3.cond_prompt_speech_tokens": voice.t3_prompt,
+        "gen.prompt_token": voice.prompt_tokens,
+        "gen.prompt_feat": voice.prompt_mel,
+        "gen.embedding": voice.speaker,
+    }
+    save_file({name: tensor.contiguous() for name, tensor in named.items()}, path)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -46,7 +46,7 @@ class Conditioner:
         self._speaker_encoder = speaker_encoder
         self._voice_encoder = voice_encoder
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def conditionals(self, clip: Tensor) -> Voice:
         """The voice of a clip [samples] at 24 kHz; raises `VoiceError` if it is unfit."""
         clip = accepted(clip, self._config.clip)
