@@ -12,6 +12,7 @@ import { Scope } from "./scope.js";
 import { Settings } from "./settings.js";
 import { Timeline, show } from "./timeline.js";
 
+const BUFFER_SHOWN_EVERY_MS = 120;
 const TOKEN_KEY = "chatterboxd-token";
 const HINTS = {
   enter: "Enter speaks; Shift and Enter together begin a new line; Escape stops.",
@@ -112,7 +113,12 @@ function showState({ state }) {
   for (const id of ["speak", "demo"]) find(id).disabled = !player.isReady;
 }
 
+let bufferShownAt = -Infinity;
+
 function showBuffer({ bufferedMs, thresholdMs }) {
+  const now = performance.now();
+  if (bufferedMs > 0 && now - bufferShownAt < BUFFER_SHOWN_EVERY_MS) return;
+  bufferShownAt = now;
   const { lead_ms_default: mostMs } = player.offer.limits;
   const gauge = find("gauge");
   const share = (ms) => `${Math.min(100, (100 * ms) / mostMs)}%`;

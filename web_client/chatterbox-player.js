@@ -57,11 +57,11 @@ export async function connect(options = {}) {
  */
 export class Player extends EventTarget {
   /**
-   * `url` of the daemon, its own host by default; `token`; `format`: "auto", "opus" or "pcm_s16le";
-   * `settings` for every utterance: voice, seed, language, options, bitrate, max_buffer_delay_ms,
+   * `url` of the daemon, its own host by default; `token`, or `getTicket` (see web_client/connection.js);
+   * `format`: "auto", "opus" or "pcm_s16le"; `settings` for every utterance: voice, seed, language, options, bitrate, max_buffer_delay_ms,
    * max_lead_ms.
    */
-  constructor({ url, token, format = "auto", settings = {} } = {}) {
+  constructor({ url, token, getTicket, format = "auto", settings = {} } = {}) {
     super();
     this.settings = settings;
     /** The daemon's `begin`, null before. */
@@ -75,7 +75,7 @@ export class Player extends EventTarget {
     this._sound = null;
     this._utterances = new Map();
     this._numUtterances = 0;
-    this.ready = this._start(url ?? defaultUrl(), token);
+    this.ready = this._start(url ?? defaultUrl(), { token, getTicket });
   }
 
   get isReady() {
@@ -147,10 +147,10 @@ export class Player extends EventTarget {
 
   // --- inside -----------------------------------------------------------------------------------
 
-  async _start(url, token) {
+  async _start(url, access) {
     const why = whyNoSound();
     if (why) throw new CannotPlay(why);
-    this.connection = new Connection(url, { token });
+    this.connection = new Connection(url, access);
     this.connection.addEventListener("message", ({ detail }) => this._take(detail));
     this.connection.addEventListener("audio", ({ detail }) => this._takeAudio(detail));
     this.connection.addEventListener("state", ({ detail }) => this._noteState(detail));

@@ -23,6 +23,12 @@ const WAITING = {
   full: ["The daemon is full", "Every place is taken."],
   draining: ["The daemon is shutting down", "It is probably being restarted."],
   lost: ["No connection to the daemon", "It may be down, or the network is."],
+  rate: ["The daemon asks for patience", "Too many requests came from this address."],
+  refused: [
+    "The daemon does not let this page in",
+    "It may be that this page's address is not among its allowed origins, or that too many pages of this " +
+      "machine are connected.",
+  ],
   token: ["This daemon asks for a token", "Whoever runs it can give you one."],
 };
 

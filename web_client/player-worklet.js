@@ -2,13 +2,13 @@
  * Runs in the audio thread: messages of web_client/sound.js in, sound out, and what happened to it.
  *
  * In: {type: "begin" | "samples" | "end" | "stop", stream, samples?}. Out: the events of
- * `PlaybackBuffer` with the frame of the context in which they happened, and `level` some 50 times a
+ * `PlaybackBuffer` with the frame of the context in which they happened, and `level` some 25 times a
  * second while something plays.
  */
 
 import { PlaybackBuffer, StartThreshold } from "./ring-buffer.js";
 
-const LEVEL_FRAMES = 1024;
+const LEVEL_S = 0.04;
 
 class Playback extends AudioWorkletProcessor {
   constructor() {
@@ -48,7 +48,7 @@ class Playback extends AudioWorkletProcessor {
     }
     this._untilLevel -= output.length;
     if (this._untilLevel <= 0 && this._streams.size) {
-      this._untilLevel = LEVEL_FRAMES;
+      this._untilLevel = LEVEL_S * sampleRate;
       for (const [stream, { position, buffered }] of this._streams) {
         const threshold = this._threshold.samples;
         this.port.postMessage({

@@ -66,8 +66,8 @@ export class SampleRing {
   }
 
   _makeRoom(wanted) {
-    if (wanted <= this._data.length) return true;
     if (wanted > this._most) return false;
+    if (wanted <= this._data.length) return true;
     let capacity = this._data.length;
     while (capacity < wanted) capacity *= 2;
     const larger = new Float32Array(capacity);

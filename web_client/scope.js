@@ -8,18 +8,36 @@
 const SHOWN_MS = 8000;
 const BAR_MS = 60;
 const NOW_AT = 0.5;
+/** Drawing shares its thread with the decoder: sound comes first. */
+const REDRAW_MS = 60;
 const CALM_MS = 500;
+const COLOURS = ["--line", "--accent", "--waiting", "--bad", "--ink"];
 const SMALLEST_BAR = 0.02;
 
 export class Scope {
   constructor(canvas) {
     this._canvas = canvas;
+    this._isAsked = false;
     this._calm = matchMedia("(prefers-reduced-motion: reduce)");
     this._clear();
-    for (const query of ["(prefers-color-scheme: dark)", "(min-resolution: 1.5dppx)"]) {
-      matchMedia(query).addEventListener("change", () => this._ask());
-    }
-    new ResizeObserver(() => this._ask()).observe(canvas);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this._fit());
+    new ResizeObserver(() => this._fit()).observe(canvas);
+  }
+
+  /** Take over size and colours of the page. */
+  _fit() {
+    const scale = globalThis.devicePixelRatio || 1;
+    this._width = this._canvas.clientWidth;
+    this._height = this._canvas.clientHeight;
+    this._canvas.width = Math.round(this._width * scale);
+    this._canvas.height = Math.round(this._height * scale);
+    this._pen = this._canvas.getContext("2d");
+    this._pen.scale(scale, scale);
+    const style = getComputedStyle(this._canvas);
+    this._colours = Object.fromEntries(
+      COLOURS.map((name) => [name, style.getPropertyValue(name).trim()]),
+    );
+    this._ask();
   }
 
   follow(utterance) {
@@ -37,8 +55,6 @@ export class Scope {
     this._bars = [];
     this._underruns = [];
     this._receivedMs = 0;
-    this._drawnAt = -Infinity;
-    this._isAsked = false;
   }
 
   /** One bar holds the loudest of the packets that begin in it. */
@@ -52,26 +68,24 @@ export class Scope {
   _ask() {
     if (this._isAsked) return;
     this._isAsked = true;
-    requestAnimationFrame((now) => {
-      this._isAsked = false;
-      const isOver = this._utterance?.isOver ?? true;
-      if (this._calm.matches && !isOver && now - this._drawnAt < CALM_MS) return;
-      this._drawnAt = now;
-      this._draw();
-    });
+    const isMoving = this._utterance !== null && !this._utterance.isOver;
+    const pause = isMoving && this._calm.matches ? CALM_MS : REDRAW_MS;
+    setTimeout(() => {
+      requestAnimationFrame(() => {
+        this._isAsked = false;
+        this._draw();
+      });
+    }, pause);
   }
 
   _draw() {
-    const { clientWidth: width, clientHeight: height } = this._canvas;
-    const scale = globalThis.devicePixelRatio || 1;
-    this._canvas.width = Math.round(width * scale);
-    this._canvas.height = Math.round(height * scale);
-    const pen = this._canvas.getContext("2d");
-    pen.scale(scale, scale);
-    const colour = (name) => getComputedStyle(this._canvas).getPropertyValue(name).trim();
+    const [pen, width, height] = [this._pen, this._width, this._height];
+    if (!pen) return;
     const heardMs = this._utterance?.heardMs ?? 0;
     const xOf = (ms) => width * NOW_AT + ((ms - heardMs) / SHOWN_MS) * width;
+    const colour = (name) => this._colours[name];
 
+    pen.clearRect(0, 0, width, height);
     pen.fillStyle = colour("--line");
     pen.fillRect(0, height / 2 - 0.5, width, 1);
     const barWidth = Math.max(1.5, (BAR_MS / SHOWN_MS) * width - 1.5);

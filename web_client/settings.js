@@ -178,8 +178,8 @@ function number(name, title, { value, minimum, maximum }) {
 
 function slider({ name, minimum, maximum, description }, value) {
   const field = document.createElement("input");
-  const step = (maximum - minimum) / 100;
-  Object.assign(field, { type: "range", min: minimum, max: maximum, step, value });
+  // "any": a step would move a default that does not lie on its grid.
+  Object.assign(field, { type: "range", min: minimum, max: maximum, step: "any", value });
   field.dataset.option = name;
   const box = row(name, name.replaceAll("_", " "), field, description);
   const shown = document.createElement("output");

@@ -14,7 +14,7 @@ const AXIS_PX = 22;
 const BURST_MS = 80;
 /** Beyond this share of its lead the daemon sends no faster than one listens. */
 const PACED_AT = 0.9;
-const REDRAW_MS = 120;
+const REDRAW_MS = 250;
 const STEPS_S = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300];
 
 /** Pure: what happened when, in ms since the first text. */
