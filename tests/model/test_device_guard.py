@@ -71,6 +71,7 @@ def test_t3_stays_on_its_device(config: ModelConfig) -> None:
 def test_vocoder_stays_on_its_device() -> None:
     """F0, source, inverse STFT."""
     _run_vocoder(CONFIG)
+    _run_vocoder(replace(CONFIG, vocoder=replace(CONFIG.vocoder, fade_in=True)))
 
 
 # The four defects of the seed's list, one mutant each. A guard that lets one pass guards nothing.
