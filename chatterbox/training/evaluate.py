@@ -144,7 +144,10 @@ def _arguments() -> argparse.Namespace:
         action="store_true",
         help="exit with status 1 if a bar is missed or was not measured; implies --first-audio",
     )
-    return made.parse_args()
+    arguments = made.parse_args()
+    if arguments.plot and not {"teacher", "engine"} <= set(arguments.systems.split(",")):
+        made.error("--plot shows the engine beside its teacher: it needs both systems")
+    return arguments
 
 
 def judged_systems(
