@@ -152,7 +152,7 @@ class AlignedT3Decoder(T3Decoder):
             assert isinstance(module, Attention)
             query = module.query(x, rotary)[::2, head]
             rows = [2 * slot for slot in self._watched]
-            key = self.cache.keys[layer, rows, : bias.shape[-1], head]
+            key = self.cache.keys[layer, rows, head, : bias.shape[-1]]
             score = query @ key.transpose(1, 2) / math.sqrt(query.shape[-1])
             self._seen.append((score + bias[::2, 0]).softmax(dim=-1))
 

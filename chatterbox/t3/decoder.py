@@ -24,6 +24,8 @@ class T3Decoder(nn.Module):
         """`top_k`: the most that any slot may ask for; GPT-2 only."""
         super().__init__()
         self.config = model.config
+        if model.speech_head.weight.device.type == "cpu":
+            model.lay_out_for_few_rows()
         self.model = model
         self.top_k = top_k
         self.cache = StaticCache(model.config, num_slots)

@@ -1,8 +1,8 @@
 """Keys and values of every slot, allocated once; captured steps hold these addresses.
 
-Layout [layers, rows, positions + 1, heads, head_channels], one row a slot, or two side by side
-where guidance needs a pair. The last position is scratch, where rows that do not step write, so
-that a paused slot stays bit for bit untouched.
+Layout [layers, rows, heads, positions + 1, head_channels]: a head's positions lie side by side,
+as attention reads them. One row a slot, or two where guidance needs a pair. The last position is
+scratch, where rows that do not step write, so that a paused slot stays bit for bit untouched.
 """
 
 import torch
@@ -20,8 +20,8 @@ class StaticCache(nn.Module):
         shape = (
             config.layers,
             num_slots * config.rows_per_slot,
-            config.max_sequence + 1,
             config.heads,
+            config.max_sequence + 1,
             config.channels // config.heads,
         )
         self.scratch = config.max_sequence
@@ -48,8 +48,8 @@ class PrefillRows:
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         time = key.shape[2]
-        self._cache.keys[layer, :, :time].index_copy_(0, self._rows, key.transpose(1, 2))
-        self._cache.values[layer, :, :time].index_copy_(0, self._rows, value.transpose(1, 2))
+        self._cache.keys[layer, :, :, :time].index_copy_(0, self._rows, key)
+        self._cache.values[layer, :, :, :time].index_copy_(0, self._rows, value)
         return key, value
 
 
@@ -68,5 +68,5 @@ class DecodeRows:
         )
 
     def _extend(self, kept: Tensor, new: Tensor) -> Tensor:
-        kept.index_put_((self._rows, self._positions), new[:, :, 0])
-        return kept[: self._rows.shape[0], : self._length].transpose(1, 2)
+        kept.transpose(1, 2).index_put_((self._rows, self._positions), new[:, :, 0])
+        return kept[: self._rows.shape[0], :, : self._length]

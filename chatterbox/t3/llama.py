@@ -153,6 +153,15 @@ class LlamaT3(TokenPredictor):
         self.text_pos_emb = PositionTable(config.text_positions, config.channels)
         self.speech_pos_emb = PositionTable(config.speech_positions, config.channels)
 
+    def lay_out_for_few_rows(self) -> None:
+        """The columns of each matrix lie side by side in memory: the product of two rows with it
+        then takes four fifths of the time.
+        """
+        for module in (*self.tfmr.modules(), self.speech_head):
+            if isinstance(module, nn.Linear) and not module.weight.t().is_contiguous():
+                columns = module.weight.detach().t().contiguous().t()
+                module.weight = nn.Parameter(columns, requires_grad=False)
+
     def embed_condition(self, speaker: Tensor, prompt: Tensor) -> Tensor:
         """See `TokenPredictor`: 1 + prompt_rows rows; the emotion is a matter of the text."""
         return self.cond_enc(speaker, self.embed_sequence(prompt))

@@ -34,6 +34,11 @@ class TokenPredictor(nn.Module, ABC):
         self.speech_emb = nn.Embedding(config.speech_vocab, config.channels)
         self.speech_head = nn.Linear(config.channels, config.speech_vocab, bias=not config.guided)
 
+    def lay_out_for_few_rows(self) -> None:
+        """Called once, on the CPU, before a decoder steps a few rows at a time. Most have nothing
+        to do.
+        """
+
     @abstractmethod
     def embed_condition(self, speaker: Tensor, prompt: Tensor) -> Tensor:
         """What does not change with the text: speaker [rows, speaker_channels], prompt [rows,

@@ -133,14 +133,14 @@ def test_a_row_that_does_not_step_is_bit_for_bit_untouched(config: T3Config) -> 
     decoder.decode(torch.tensor([True, True, True]), 64)
     rows = slice(config.rows_per_slot, 2 * config.rows_per_slot)
     state = {name: tensor[1].clone() for name, tensor in decoder.state.named_buffers()}
-    keys = decoder.cache.keys[:, rows, : decoder.cache.scratch].clone()
+    keys = decoder.cache.keys[:, rows, :, : decoder.cache.scratch].clone()
     for _ in range(4):
         decoder.decode(torch.tensor([True, False, True]), 64)
     for name, tensor in decoder.state.named_buffers():
         kept = tensor[1][:-1] if name == "tokens" else tensor[1]  # the last column is scratch
         before = state[name][:-1] if name == "tokens" else state[name]
         assert torch.equal(kept, before), name
-    assert torch.equal(decoder.cache.keys[:, rows, : decoder.cache.scratch], keys)
+    assert torch.equal(decoder.cache.keys[:, rows, :, : decoder.cache.scratch], keys)
     assert int(decoder.state.num_tokens[0]) == 5
 
 
