@@ -76,6 +76,7 @@ class Account:
         """Where each segment that has begun starts, in samples."""
         self._begun: list[int] = []
         """Their indices: a segment that failed never begins."""
+        self._num_sent = 0
         self._num_dry = 0
         self._num_underruns = 0
         self._underrun_s = 0.0
@@ -104,14 +105,15 @@ class Account:
         if clock.num_dry > self._num_dry:
             self._num_dry = clock.num_dry
             self._note_gap(clock, now_s=now_s)
+        self._num_sent = clock.num_sent
 
     def _note_gap(self, clock: PlaybackClock, *, now_s: float) -> None:
         gap_s = clock.last_gap_s
         if gap_s < AUDIBLE_GAP_S:
             return
         position = bisect_right(self._starts, clock.num_sent - 1) - 1
-        posted_s = self._posted_s[self._begun[position]] if position >= 0 else now_s
-        if posted_s > now_s - gap_s - FAIR_NOTICE_S:
+        begins = self._starts[position] >= self._num_sent if self._starts else False
+        if begins and self._posted_s[self._begun[position]] > now_s - gap_s - FAIR_NOTICE_S:
             self._num_late_texts += 1
         else:
             self._num_underruns += 1

@@ -19,6 +19,8 @@ from daemon.tokens import Bearer
 _WRITE_LIMIT_BYTES = 8_192
 _CLOSE_S = 1.0
 _HANDSHAKE_S = 5.0
+_BACKLOG = 512
+"""Connections that the kernel keeps while the event loop is busy."""
 _MOST_HANDSHAKES = 256
 """Connections beyond the sessions: those that still shake hands, are refused, or ask for a page."""
 
@@ -67,6 +69,7 @@ async def open_door(
         select_subprotocol=_select_subprotocol,
         compression=None,
         server_header=None,
+        backlog=_BACKLOG,
         open_timeout=_HANDSHAKE_S,
         max_size=config.max_message_bytes,
         write_limit=_WRITE_LIMIT_BYTES,

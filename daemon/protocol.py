@@ -85,7 +85,9 @@ class Limits:
     message_bytes: int
     text_chars: int
     contexts: int
+    messages_per_s: int
     wait_ms: int
+    stall_ms: int
     buffer_delay_ms_default: int
     buffer_delay_ms_max: int
     lead_ms_default: int

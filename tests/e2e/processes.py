@@ -14,18 +14,27 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 START_S = 15.0
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-X", "dev", "-m", "daemon", "--engine", "sine", *arguments]
+def command(*arguments: str, dev: bool = True) -> list[str]:
+    """`dev`: asyncio looks at itself, which makes it several times slower."""
+    mode = ("-X", "dev") if dev else ()
+    return [sys.executable, *mode, "-m", "daemon", "--engine", "sine", *arguments]
+
+
+FAST = command("--port", "0", dev=False)
+"""For tests of load, which would measure asyncio's debug mode otherwise."""
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    return {**os.environ, "PYTHONWARNINGS": "error", **(more or {})}
+    ours = {**os.environ, "PYTHONWARNINGS": "error", **(more or {})}
+    ours.pop("PYTHONASYNCIODEBUG", None)  # -X dev says it
+    return ours
 
 
 @dataclass
 class Process:
     process: "subprocess.Popen[str]"
     port: int
+    log: Path
 
     @property
     def url(self) -> str:
@@ -36,8 +45,7 @@ class Process:
         for number in signals:
             self.process.send_signal(number)
             time.sleep(0.05)
-        _, errors = self.process.communicate(timeout=within_s)
-        return self.process.returncode, errors
+        return self.process.wait(timeout=within_s), self.log.read_text()
 
 
 @contextmanager
@@ -50,27 +58,30 @@ def daemon_process(
 ) -> Iterator[Process]:
     """Entered once it listens."""
     port_file = tmp_path / f"port-{time.monotonic_ns()}"
-    process = subprocess.Popen(
-        [
-            *(whole_command or command("--port", "0")),
-            *("--port-file", str(port_file), *arguments),
-        ],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(more),
-        pass_fds=pass_fds,
-    )
+    # A file: nobody reads a pipe meanwhile, and a full one would stop the daemon.
+    log = port_file.with_suffix(".log")
+    with log.open("w") as log_file:
+        process = subprocess.Popen(
+            [
+                *(whole_command or command("--port", "0")),
+                *("--port-file", str(port_file), *arguments),
+            ],
+            cwd=ROOT,
+            stderr=log_file,
+            text=True,
+            env=environment(more),
+            pass_fds=pass_fds,
+        )
     try:
         give_up_s = time.monotonic() + START_S
         while not port_file.exists():
-            assert process.poll() is None, process.communicate()[1]
+            assert process.poll() is None, log.read_text()
             assert time.monotonic() < give_up_s, "it does not listen"
             time.sleep(0.02)
-        yield Process(process, int(port_file.read_text()))
+        yield Process(process, int(port_file.read_text()), log)
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 def free_port() -> int:
