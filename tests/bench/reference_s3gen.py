@@ -3,10 +3,11 @@ last.
 
 Theory. Two processes, ours and the reference's in an environment of its own (its packages cannot
 live beside ours), each with one torch thread, take turns on the same core, and what counts is
-processor time: whatever slows the machine slows both. The work is what one utterance of 2 s behind a voice prompt of 2 s asks for: the
-flow of base S3Gen (ten guided steps) and of meanflow (two steps), and the vocoder. Weights are a
-function of their names. The outputs are compared, so that nobody is fast by doing something else.
-`ratio` is the median of the reference's times over the median of ours; above 1, we are faster.
+processor time, which other programs hardly blur. The work is what one utterance of 2 s behind a
+voice prompt of 2 s asks for: the flow of base S3Gen (ten guided steps) and of meanflow (two steps),
+and the vocoder. Weights are a function of their names. The outputs are compared, so that nobody is
+fast by doing something else. `ratio` is the median of the reference's times over the median of
+ours; above 1, we are faster.
 
     REFERENCE_PYTHON=venv/bin/python PYTHONPATH=. taskset -c 0 \\
         python tests/bench/reference_s3gen.py [--rounds 5]
