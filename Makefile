@@ -57,7 +57,7 @@ format: dev ## Rewrite the source in the project's format
 test-long: dev ## Run the tests with the slow ones among them
 	$(TEST_ENVIRONMENT) $(RUN) -m pytest -m "not gpu" $(ARGS)
 
-bench: runtime ## Run every benchmark; each ends with one JSON line
+bench: dev ## Run every benchmark; each ends with one JSON line
 	@set -e; for file in tests/bench/*.py; do echo "== $$file"; PYTHONPATH=. $(RUN) $$file; done
 
 gpu-check: dev ## Run the tests that need a GPU, or say that there is none

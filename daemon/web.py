@@ -1,4 +1,4 @@
-"""A path of an HTTP GET in, a file of web_client/ out, or None. No path of a client reaches the disk.
+"""A path of an HTTP GET in, a file of web_client/ or None out. No client's path reaches the disk.
 
 The files are a fixed list, read once when the daemon starts; a path is looked up in a table. Knows
 nothing of sessions.

@@ -63,9 +63,11 @@ export class LiveTyping {
         this._isDry = false;
       });
     }
-    utterance.addEventListener("pause", () => {
-      this._isDry = true;
-    });
+    for (const type of ["pause", "underrun"]) {
+      utterance.addEventListener(type, () => {
+        this._isDry = true;
+      });
+    }
   }
 
   _startTimers(value) {

@@ -44,14 +44,17 @@ class OpusDecoder {
   push({ sequence, numSamples, payload }) {
     if (this._isClosed) return;
     this._expected.push((numSamples * OPUS_CONFIG.sampleRate) / DECODED_RATE.pcm_s16le);
-    this._decoder.decode(
-      new EncodedAudioChunk({
-        type: "key",
-        timestamp: sequence * PACKET_MS * 1000,
-        duration: PACKET_MS * 1000,
-        data: payload,
-      }),
-    );
+    const packet = new EncodedAudioChunk({
+      type: "key",
+      timestamp: sequence * PACKET_MS * 1000,
+      duration: PACKET_MS * 1000,
+      data: payload,
+    });
+    try {
+      this._decoder.decode(packet);
+    } catch (error) {
+      this._fail(error);
+    }
   }
 
   /** Resolves when everything pushed has come out. */

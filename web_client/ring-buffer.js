@@ -6,6 +6,8 @@
  */
 
 const FADE_MS = 5;
+/** A speaker's pause: the daemon ends every phrase with at least so much silence. */
+const PAUSE_MS = 3;
 /** Below this nobody hears that sound begins or stops: -50 dBFS. */
 export const AUDIBLE = 10 ** (-50 / 20);
 const FIRST_CAPACITY_S = 8;
@@ -95,6 +97,7 @@ export class PlaybackBuffer {
       most: LARGEST_CAPACITY_S * sampleRate,
     });
     this._fade = Math.round((FADE_MS * sampleRate) / 1000);
+    this._pause = Math.round((PAUSE_MS * sampleRate) / 1000);
     this._threshold = threshold;
     this._onEvent = onEvent;
     this._state = "filling";
@@ -192,7 +195,7 @@ export class PlaybackBuffer {
   _isAboutToClick(blockLength) {
     const held = this._ring.length;
     if (this._isEnded || held >= blockLength + this._fade) return false;
-    for (let index = Math.max(0, held - this._fade); index < held; index += 1) {
+    for (let index = Math.max(0, held - this._pause); index < held; index += 1) {
       if (Math.abs(this._ring.at(index)) > AUDIBLE) return true;
     }
     return false;

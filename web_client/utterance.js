@@ -162,8 +162,9 @@ export class Utterance extends EventTarget {
     if (this.isOver) return;
     if (type === "underrun") this.numUnderruns += 1;
     if (type === "overflow") this._fail("overflow", "the sound was held back for too long");
-    else if (type === "end") this._close({ reason: "ended", atMs: detail.atMs });
-    else if (type !== "stopped") this._tell(type, detail);
+    else if (type === "end") {
+      this._close({ reason: "ended", atMs: detail.atMs, playedMs: detail.positionMs });
+    } else if (type !== "stopped") this._tell(type, detail);
   }
 
   _silence() {

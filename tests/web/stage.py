@@ -1,4 +1,4 @@
-"""A headless Chromium in front of a daemon, for tests: pages, what they told, what they sounded like.
+"""A headless Chromium in front of a daemon, for tests: what its pages told and sounded like.
 
 The sound is taken where it leaves the player: an AudioWorklet of ours notes every sample of every
 block that the AudioContext renders.
@@ -113,10 +113,10 @@ class Stage:
         return cls(page, url, troubles)
 
     async def until_ready(self) -> None:
-        await self.page.wait_for_function("!document.querySelector('#speak').disabled")
+        await self.page.wait_for_function("() => !document.querySelector('#speak').disabled")
 
     async def tap(self) -> None:
-        """Note every sample from here on. Needs `TAPPED`: the page's policy forbids foreign scripts."""
+        """Note every sample from here on. Needs `TAPPED`: the policy forbids more scripts."""
         await self.page.evaluate(
             """async (source) => {
               const { output } = chatterbox.player;
@@ -176,7 +176,7 @@ def on_stage(
     host: str = "127.0.0.1",
     **page_options: Any,
 ) -> None:
-    """Run a scenario with a daemon of its own and one page of it; no error may reach the console."""
+    """Run a scenario with a daemon of its own and one page of it; no page may raise an error."""
 
     async def run() -> None:
         async with (

@@ -1,15 +1,28 @@
-/** Every sample that comes in, kept; all of them out when asked. For tests. */
+/**
+ * Sound in; every sample that was rendered out when asked to "give", or to "listen": the wall time
+ * of the next sample that can be heard. For tests.
+ */
+const AUDIBLE = 10 ** (-50 / 20);
+
 class Tap extends AudioWorkletProcessor {
   constructor() {
     super();
     this._blocks = [];
     this._firstFrame = null;
-    this.port.onmessage = () => this._give();
+    this._isListening = false;
+    this.port.onmessage = ({ data }) => {
+      if (data === "listen") this._isListening = true;
+      else this._give();
+    };
   }
 
   process([[input]], [[output]]) {
     this._firstFrame ??= currentFrame;
     this._blocks.push(input ? input.slice() : new Float32Array(output.length));
+    if (this._isListening && input?.some((sample) => Math.abs(sample) > AUDIBLE)) {
+      this._isListening = false;
+      this.port.postMessage({ heardAt: Date.now() });
+    }
     return true;
   }
 

@@ -1,4 +1,4 @@
-"""web_client/protocol.js against docs/protocol.md and daemon/protocol.py: three tellings, one truth."""
+"""web_client/protocol.js against docs/protocol.md and daemon/protocol.py: one truth thrice."""
 
 import json
 import re

@@ -30,7 +30,9 @@ RUN = """async (url) => {
 
 def listed() -> list[tuple[str, str]]:
     return [
-        (path.name, name) for path in sorted(CASES.glob("*.js")) for name in NAME.findall(path.read_text())
+        (path.name, name)
+        for path in sorted(CASES.glob("*.js"))
+        for name in NAME.findall(path.read_text())
     ]
 
 

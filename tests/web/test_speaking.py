@@ -5,8 +5,8 @@ import json
 
 import numpy as np
 import opuslib_next
+from websockets.asyncio.client import connect
 
-from daemon.client import SpeechClient
 from daemon.protocol import AudioFormat, AudioMessage
 from daemon.spawn import OwnDaemon
 from tests.web.stage import TAPPED, Samples, Stage, aligned, on_stage
@@ -38,8 +38,6 @@ async def pcm_of(own: OwnDaemon, text: str) -> Samples:
 async def packets_of(
     own: OwnDaemon, text: str, *, voice: str, audio_format: str
 ) -> list[AudioMessage]:
-    from websockets.asyncio.client import connect
-
     packets: list[AudioMessage] = []
     async with connect(own.url, compression=None) as socket:
         for message in (
@@ -110,7 +108,7 @@ def test_a_decoder_that_fails_is_replaced_by_pcm() -> None:
         await stage.until_ready()
         await stage.type_and_enter("This one is lost.")
         assert (await stage.until_seen("close"))["code"] == "undecodable"
-        await stage.page.wait_for_function("chatterbox.player.format === 'pcm_s16le'")
+        await stage.page.wait_for_function("() => chatterbox.player.format === 'pcm_s16le'")
         await stage.until_ready()
         await stage.type_and_enter("This one is heard.")
         assert (await stage.until_seen("close", count=2))["reason"] == "ended"
@@ -120,7 +118,7 @@ def test_a_decoder_that_fails_is_replaced_by_pcm() -> None:
 
 
 def test_stop_is_silence_within_fifty_milliseconds_and_without_a_click() -> None:
-    """From the key press, on the clock of the audio device; and the daemon learns what was heard."""
+    """From the key press, by the clock of the audio device; the daemon learns what was heard."""
 
     async def scenario(stage: Stage, own: OwnDaemon) -> None:
         await stage.until_ready()
@@ -215,7 +213,9 @@ def test_the_demo_sounds_before_it_is_written() -> None:
         written = len(await stage.page.inner_text("#reading"))
         assert 0 < written < 300
         await stage.page.wait_for_selector(".reading .now")
-        await stage.page.wait_for_function("document.querySelectorAll('.reading .said').length > 4")
+        await stage.page.wait_for_function(
+            "() => document.querySelectorAll('.reading .said').length > 4"
+        )
         await stage.page.keyboard.press("Escape")
         assert (await stage.until_seen("close"))["reason"] == "cancelled"
 
