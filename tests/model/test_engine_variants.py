@@ -42,21 +42,19 @@ def test_guided_slots_do_not_disturb_each_other() -> None:
     """Pairs of rows beside each other, with options of their own: each slot's samples are those of
     the slot alone, bit for bit.
     """
-    options = {0: {"cfg_weight": 0.0}, 1: {"exaggeration": 1.7}, 2: {"min_p": 0.4}}
-    alone = {
-        slot: speak(random_engine(config=LLAMA), slot, segment(slot, TEXT, **chosen))
-        for slot, chosen in options.items()
-    }
+    options = ({"cfg_weight": 0.0}, {"exaggeration": 1.7}, {"min_p": 0.4})
+    wanted = [replace(segment(slot, TEXT), options=chosen) for slot, chosen in enumerate(options)]
+    alone = [speak(random_engine(config=LLAMA), slot, wanted[slot]) for slot in range(3)]
     engine = random_engine(config=LLAMA)
-    slots = [SlotIndex(slot) for slot in options]
+    slots = [SlotIndex(slot) for slot in range(3)]
     for slot in slots:
-        engine.start(slot, segment(slot, TEXT, **options[slot]))
+        engine.start(slot, wanted[slot])
     events = _spoken(engine, *slots)
     for slot in slots:
         together = [
             event.samples
             for event in events
-            if isinstance(event, PcmChunk) and event.segment_id == slot
+            if isinstance(event, PcmChunk) and event.segment_id == wanted[slot].id
         ]
         assert np.array_equal(np.concatenate(together), alone[slot])
     assert not np.array_equal(alone[0], alone[1])
