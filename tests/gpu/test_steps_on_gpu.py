@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from chatterbox.config import ModelConfig
 from chatterbox.s3gen.flow_step import FlowStep
 from chatterbox.s3gen.noise import NoiseBuffers
 from chatterbox.s3gen.vocoder_step import VocoderStep
 from chatterbox.s3gen.windows import FrameWindow, TokenWindow
 from chatterbox.t3.decoder import T3Decoder
-from tests.model.random_engine import CONFIG, random_modules, random_voice
+from tests.model.random_engine import CONFIG, LLAMA, random_modules, random_voice
 
 pytestmark = [
     pytest.mark.gpu,
@@ -32,13 +33,17 @@ def _no_gradients() -> Iterator[None]:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def _decoder() -> tuple[T3Decoder, Callable[[], Tensor]]:
-    t3, _, _ = random_modules()
+def _decoder(config: ModelConfig = CONFIG) -> tuple[T3Decoder, Callable[[], Tensor]]:
+    t3, _, _ = random_modules(config)
     decoder = T3Decoder(t3, SLOTS, top_k=50).cuda()
     for slot in range(SLOTS):
         decoder.state.begin(slot, prefix=30, seed=slot, sampling=CONFIG.sampling)
     stepping = torch.tensor([True, True], device="cuda")
     return decoder, lambda: decoder.decode(stepping, 128)
+
+
+def _guided_decoder() -> tuple[T3Decoder, Callable[[], Tensor]]:
+    return _decoder(LLAMA)
 
 
 def _flow() -> tuple[FlowStep, Callable[[], Tensor]]:
@@ -74,7 +79,7 @@ def _vocoder() -> tuple[VocoderStep, Callable[[], Tensor]]:
     return step, lambda: step(plan, mel, 16)
 
 
-BUILDERS = (_decoder, _flow, _vocoder)
+BUILDERS = (_decoder, _guided_decoder, _flow, _vocoder)
 
 
 @pytest.mark.parametrize("build", BUILDERS)
