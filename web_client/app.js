@@ -15,8 +15,8 @@ import { Timeline, show } from "./timeline.js";
 const BUFFER_SHOWN_EVERY_MS = 120;
 const TOKEN_KEY = "chatterboxd-token";
 const HINTS = {
-  enter: "Enter speaks; Shift and Enter together begin a new line; Escape stops.",
-  typing: "Each word is sent as soon as it is complete; Escape stops.",
+  enter: "Enter speaks, Shift+Enter begins a new line.",
+  typing: "Each word goes out as soon as it is complete.",
 };
 const PILLS = { connecting: "Connecting", ready: "Ready", waiting: "Not connected", closed: "Closed" };
 

@@ -6,6 +6,7 @@
 
 /** Longer than any block of an audio device: then the context does not run, and is silent anyway. */
 const STOP_TIMEOUT_MS = 150;
+const LOADING_ATTEMPTS = 3;
 
 /** Null, or the code of what this browser or this page's address lacks. */
 export function whyNoSound() {
@@ -20,8 +21,15 @@ export class Sound {
   /** Silent, and suspended where the browser wants a gesture first: call `resume` from one. */
   static async create(sampleRate) {
     const context = new AudioContext({ sampleRate, latencyHint: "interactive" });
-    await context.audioWorklet.addModule(new URL("./player-worklet.js", import.meta.url));
-    return new Sound(context);
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await context.audioWorklet.addModule(new URL("./player-worklet.js", import.meta.url));
+        return new Sound(context);
+      } catch (error) {
+        // One lost request must not leave a page mute for good.
+        if (attempt === LOADING_ATTEMPTS) throw error;
+      }
+    }
   }
 
   constructor(context) {

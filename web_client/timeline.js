@@ -168,7 +168,7 @@ export class Timeline {
 }
 
 function axis(endMs, { width, height, xOf }) {
-  const most = Math.max(2, Math.floor(width / 90));
+  const most = Math.max(2, Math.floor(width / 55));
   const stepS = STEPS_S.find((step) => endMs / 1000 / step <= most) ?? STEPS_S.at(-1);
   const parts = [];
   for (let second = 0; second * 1000 <= endMs * 1.02; second += stepS) {

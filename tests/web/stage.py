@@ -41,7 +41,7 @@ addEventListener("DOMContentLoaded", () => {
     for (const type of types) {
       player.addEventListener(type, ({ detail }) => {
         const { utterance, ...rest } = detail;
-        window.seen.push({ type, name: utterance?.name, ...JSON.parse(JSON.stringify(rest)) });
+        window.seen.push({ ...JSON.parse(JSON.stringify(rest)), type, name: utterance?.name });
       });
     }
   }, 1);

@@ -3,8 +3,6 @@
 import asyncio
 import re
 
-from playwright.async_api import Route
-
 from daemon.spawn import OwnDaemon, own_daemon
 from tests.web.stage import LONGEST_TEST_S, ROOT, Stage, chromium, on_stage, page_url
 
@@ -132,7 +130,8 @@ def test_twenty_tabs_speak_at_once() -> None:
             pages = [first.page] + [
                 await first.page.context.new_page() for _ in range(NUM_TABS - 1)
             ]
-            await asyncio.gather(*(page.goto(page_url(own)) for page in pages))
+            for page in pages:
+                await page.goto(page_url(own))
             endings = await asyncio.gather(
                 *(
                     page.evaluate(
@@ -163,27 +162,29 @@ def test_the_example_of_the_document_speaks_from_another_origin() -> None:
     assert example
 
     async def run() -> None:
-        origin = "http://localhost:3000"
-        arguments = [*SINE, "--allowed-origins", origin]
-        async with (
-            asyncio.timeout(LONGEST_TEST_S),
-            chromium() as browser,
-            own_daemon(arguments) as own,
-        ):
-            html = example[1].replace("http://localhost:8765", page_url(own).rstrip("/"))
+        async with asyncio.timeout(LONGEST_TEST_S), chromium() as browser:
+            pages: dict[str, str] = {}
 
-            async def give_example(route: Route) -> None:
-                await route.fulfill(body=html, content_type="text/html")
+            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n")
+                writer.write(pages["/"].encode())
+                writer.close()
 
-            page = await browser.new_page()
-            await page.route(f"{origin}/", give_example)
-            await page.goto(f"{origin}/")
-            await page.wait_for_function("() => document.querySelector('#speak').onclick !== null")
-            await page.click("#speak")
-            await page.wait_for_function("() => document.title === 'speaking'")
-            await page.click("#stop")
-            await page.wait_for_function("() => document.title === 'cancelled'")
-            await page.click("#speak")
-            await page.wait_for_function("() => document.title === 'ended'")
+            server = await asyncio.start_server(serve, "127.0.0.1", 0)
+            origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            async with server, own_daemon([*SINE, "--allowed-origins", origin]) as own:
+                pages["/"] = example[1].replace("http://localhost:8765", page_url(own).rstrip("/"))
+                page = await browser.new_page()
+                await page.goto(f"{origin}/")
+                await page.wait_for_function(
+                    "() => document.querySelector('#speak').onclick !== null"
+                )
+                await page.click("#speak")
+                await page.wait_for_function("() => document.title === 'speaking'")
+                await page.click("#stop")
+                await page.wait_for_function("() => document.title === 'cancelled'")
+                await page.click("#speak")
+                await page.wait_for_function("() => document.title === 'ended'")
 
     asyncio.run(run())
