@@ -27,7 +27,13 @@ from chatterbox.api import (
     SlotIndex,
     UnspeakableText,
 )
-from chatterbox.config import MEL_FRAMES_PER_TOKEN, SAMPLES_PER_MEL_FRAME, SPEECH_CODES, ModelConfig
+from chatterbox.config import (
+    LOOKAHEAD_TOKENS,
+    MEL_FRAMES_PER_TOKEN,
+    SAMPLES_PER_MEL_FRAME,
+    SPEECH_CODES,
+    ModelConfig,
+)
 from chatterbox.ladder import Ladder, steps_of
 from chatterbox.progress import Part, Progress, split_tokens
 from chatterbox.s3gen.flow import Flow
@@ -111,9 +117,19 @@ class ChatterboxEngine:
             max_segment_chars_of=config.max_segment_chars_of,
         )
 
+    @property
+    def state_bytes(self) -> int:
+        """Memory of everything that the steps keep beside the weights."""
+        seen = {
+            id(buffer): buffer.numel() * buffer.element_size()
+            for step in (self._t3, self._flow, self._vocoder)
+            for buffer in step.buffers()
+        }
+        return sum(seen.values())
+
     def warm_up(self) -> None:
-        """Speak one sentence in every slot at once and drop it: kernels, front end and caches are
-        then ready.
+        """Start one sentence in every slot at once, up to the first window of the usual size, and
+        drop it: kernels, front end and caches are then ready.
         """
         text = "Warming up, so that the first listener does not wait."
         slots = [SlotIndex(index) for index in range(len(self._slots))]
@@ -121,7 +137,8 @@ class ChatterboxEngine:
             self.start(
                 slot, Segment(id=SegmentId(-1 - slot), text=text, voice=self.info.default_voice)
             )
-        while any(progress and not progress.finished for progress in self._slots):
+        flow = self.config.flow
+        for _ in range(sum(flow.first_windows) + flow.window_tokens + LOOKAHEAD_TOKENS):
             self.step([slot for slot in slots if not self._busy(slot).finished])
         for slot in slots:
             self.release(slot)

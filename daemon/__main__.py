@@ -38,6 +38,18 @@ def engine_builder(config: Config) -> Callable[[], SpeechEngine]:
     return build
 
 
+def _dry_run(config: Config) -> int:
+    """0 if everything is there and fits."""
+    if config.engine == "sine":
+        sys.stdout.write("model       tones; nothing is loaded\n")
+        return 0
+    from chatterbox.estimate import estimate
+
+    found = estimate(config.model, num_slots=config.num_slots)
+    sys.stdout.write(f"{found}\n")
+    return 0 if found.fits else 1
+
+
 async def _run(config: Config) -> int:
     return await Daemon(config, engine_builder(config), environ=os.environ).run()
 
@@ -50,7 +62,7 @@ def main() -> int:
         return 0
     set_up(level=config.log_level, log_format=config.log_format, environ=os.environ)
     try:
-        return uvloop.run(_run(config))
+        return _dry_run(config) if settings.dry_run else uvloop.run(_run(config))
     except KeyboardInterrupt:
         return 130  # before the loop could take over the signal
     except ConfigError as error:

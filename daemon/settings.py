@@ -95,6 +95,7 @@ class Settings:
     config: Config
     sources: Mapping[str, str]
     print_config: bool = False
+    dry_run: bool = False
 
 
 def parse_arguments(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> Settings:
@@ -102,7 +103,7 @@ def parse_arguments(argv: Sequence[str], environ: Mapping[str, str] | None = Non
     environ = os.environ if environ is None else environ
     parser = _build_parser()
     arguments = vars(parser.parse_args(argv))
-    print_config = arguments.pop("print_config")
+    print_config, dry_run = arguments.pop("print_config"), arguments.pop("dry_run")
     path = arguments.pop("config") or environ.get(FILE_VARIABLE)
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -114,7 +115,7 @@ def parse_arguments(argv: Sequence[str], environ: Mapping[str, str] | None = Non
         ):
             values |= found
             sources |= dict.fromkeys(found, source)
-        return Settings(Config(**values), sources, print_config)
+        return Settings(Config(**values), sources, print_config, dry_run)
     except ConfigError as error:
         parser.error(str(error))
 
@@ -179,6 +180,11 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", metavar="PATH", help=f"TOML file (or {FILE_VARIABLE})")
     parser.add_argument(
         "--print-config", action="store_true", help="print what holds, and where from, and end"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print what would be loaded, the memory of a slot and how many fit, and end",
     )
     groups = {name: parser.add_argument_group(title) for name, title in GROUPS.items()}
     for item in all_settings():

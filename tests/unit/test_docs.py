@@ -110,7 +110,11 @@ def test_every_make_command_named_exists() -> None:
 
 def test_every_option_named_in_the_readme_exists() -> None:
     """An option in the README that the daemon does not know stops an operator at the first try."""
-    options = {item.option for item in all_settings()} | {"--config", "--print-config"}
+    options = {item.option for item in all_settings()} | {
+        "--config",
+        "--print-config",
+        "--dry-run",
+    }
     speak = read("daemon/speak.py")
     prose = without_code_blocks(read("README.md"))
     named = set(re.findall(r"`(--[a-z][a-z-]+)", prose))

@@ -1,0 +1,32 @@
+"""`python -m daemon --dry-run` as an operator runs it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def _run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "daemon", "--dry-run", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_it_prints_and_ends(tmp_path: Path) -> None:
+    """It opens no port, and its status says whether the daemon would start."""
+    done = _run("--slots", "2")
+    assert done.returncode == 0, done.stderr
+    for word in ("t3.safetensors", "parameters", "each slot", "--slots 2 does"):
+        assert word in done.stdout
+    refused = _run("--model", str(tmp_path))
+    assert refused.returncode == 1
+    assert "no checkpoint there" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_tones_need_nothing() -> None:
+    """The sine engine has no files; the question must not fail."""
+    done = _run("--engine", "sine")
+    assert (done.returncode, done.stderr) == (0, "")
