@@ -14,7 +14,7 @@ const FIRST_CAPACITY_S = 8;
 const LARGEST_CAPACITY_S = 150;
 
 const THRESHOLD_MS = { first: 60, least: 40, most: 1000 };
-const RAISE = 2;
+const RAISE = 1.5;
 const LOWER = 0.8;
 
 /**

@@ -9,12 +9,10 @@ from websockets.asyncio.client import connect
 
 from daemon.protocol import AudioFormat, AudioMessage
 from daemon.spawn import OwnDaemon
-from tests.web.stage import TAPPED, Samples, Stage, aligned, on_stage
+from tests.web.stage import NUM_TRIES, TAPPED, Samples, Stage, aligned, on_stage
 
 TEXT = "All work and no play makes Jack a dull boy. And so it goes, on and on, to the very end."
 LONG = TEXT * 20
-NUM_TRIES = 4
-"""A machine that is busy with other things may run dry once; a bug does so every time."""
 
 
 async def opus_of(own: OwnDaemon, text: str, *, voice: str = "sine") -> Samples:
@@ -55,19 +53,6 @@ async def packets_of(
     return packets
 
 
-async def heard_without_underrun(stage: Stage, text: str) -> Samples:
-    """Say it until it went through without running dry; what was rendered that time."""
-    for attempt in range(1, NUM_TRIES + 1):
-        before = (await stage.captured()).samples.size
-        underruns = len(await stage.seen("underrun"))
-        await stage.type_and_enter(text)
-        ending = await stage.until_seen("close", count=attempt)
-        assert ending["reason"] == "ended"
-        if len(await stage.seen("underrun")) == underruns:
-            return (await stage.captured()).samples[before:]
-    raise AssertionError(f"it ran dry in each of {NUM_TRIES} tries")
-
-
 def test_opus_comes_out_as_any_decoder_gives_it() -> None:
     """A seam, a lost pre-skip, a click or an underrun: each moves or changes samples."""
 
@@ -76,7 +61,7 @@ def test_opus_comes_out_as_any_decoder_gives_it() -> None:
         assert await stage.page.inner_text("#format") == "Opus, decoded by this browser"
         await stage.tap()
         expected = await opus_of(own, TEXT)
-        captured = await heard_without_underrun(stage, TEXT)
+        captured = await stage.heard_without_underrun(TEXT)
         assert (await stage.captured()).rate == 48_000
         heard = aligned(captured, expected)
         assert np.abs(heard - expected).max() < 2e-3
@@ -94,7 +79,7 @@ def test_without_webcodecs_pcm_comes_and_the_page_says_so() -> None:
         assert said == "PCM, not compressed: this browser has no WebCodecs AudioDecoder"
         await stage.tap()
         expected = await pcm_of(own, TEXT)
-        captured = await heard_without_underrun(stage, TEXT)
+        captured = await stage.heard_without_underrun(TEXT)
         assert (await stage.captured()).rate == 24_000
         assert np.abs(aligned(captured, expected) - expected).max() < 1e-6
 

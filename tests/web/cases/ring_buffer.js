@@ -104,7 +104,7 @@ export const cases = {
     buffer.push(whole.slice(0, 2000));
     const first = play(buffer, 30);
     equal(names(), ["start", "sound", "underrun"], "events");
-    equal(threshold.samples, 960, "the threshold doubles");
+    equal(threshold.samples, 720, "the threshold rises");
     const dry = events[2].position;
     equal(dry <= 2000 && dry > 2000 - BLOCK - FADE, true, `dry at ${dry}`);
     buffer.push(whole.slice(2000));
