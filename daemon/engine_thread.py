@@ -29,6 +29,7 @@ from chatterbox.api import (
     SpeechEngine,
     UnspeakableText,
 )
+from daemon.fault_barrier import DeviceLost, FaultBarrier
 from daemon.scheduler import Admission, Scheduler
 from daemon.utterance import UtteranceId
 
@@ -199,7 +200,7 @@ class EngineThread:
 
     def _run(self) -> None:
         try:
-            engine = self._build_engine()
+            engine = FaultBarrier(self._build_engine())
             engine.warm_up()
             num_slots = engine.info.num_slots
         except Exception as error:  # noqa: BLE001 - start() raises it
@@ -348,6 +349,8 @@ class _Stepper:
                 SegmentWarning(segment_id=segment.id, code="unspeakable", message=str(error)),
                 PcmChunk(segment_id=segment.id, samples=nothing, is_last=True),
             ]
+        except DeviceLost:
+            raise
         except Exception as error:  # noqa: BLE001 - logged, and told to its listener
             _log.exception("segment %d could not be started", segment.id)
             events = [SegmentFailed(segment_id=segment.id, message=str(error))]

@@ -66,7 +66,7 @@ class FragileEngine(RecordingEngine):
 
     def step(self, slots: Sequence[SlotIndex]) -> list[EngineEvent]:
         if any("BREAK" in segment.text for segment in self.diary.started):
-            raise RuntimeError("the device is gone")
+            raise RuntimeError("CUDA error: the device is gone")
         return super().step(slots)
 
 

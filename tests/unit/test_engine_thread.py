@@ -212,7 +212,7 @@ def test_a_failing_step_breaks_the_engine_once(caplog: pytest.LogCaptureFixture)
                     await asyncio.sleep(0.001)
             one.say(listener, "anyone?")
             await asyncio.sleep(0.02)
-            assert [str(error) for error in one.broken] == ["the device is gone"]
+            assert [str(error) for error in one.broken] == ["CUDA error: the device is gone"]
 
     asyncio.run(talk())
 
