@@ -34,7 +34,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 speak: runtime ## Say TEXT into OUT (a WAV file) through a daemon of its own, and play it; VOICE=, ARGS=
-	@$(RUN) -m daemon.speak --text="$$TEXT" --out="$$OUT" $${VOICE:+--voice="$$VOICE"} $(ARGS)
+	@$(RUN) -m chatterboxd_client.speak --text="$$TEXT" --out="$$OUT" $${VOICE:+--voice="$$VOICE"} $(ARGS)
 
 serve: runtime ## Run the daemon in the foreground on PORT; ARGS="--help" shows every option
 	@exec $(RUN) -m daemon --port $(PORT) $(ARGS)

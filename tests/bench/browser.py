@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from daemon.spawn import own_daemon
+from chatterboxd_client.spawn import own_daemon
 from tests.web.stage import TAPPED, Stage, chromium, page_url
 
 SENTENCES = (Path(__file__).parent / "sentences.txt").read_text().splitlines()

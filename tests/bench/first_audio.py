@@ -28,10 +28,10 @@ from pathlib import Path
 
 import numpy as np
 
-from daemon.client import SpeechClient
-from daemon.listening import Timings
-from daemon.spawn import own_daemon
-from daemon.speak import write_like_a_model
+from chatterboxd_client.listening import Timings
+from chatterboxd_client.session import SpeechClient
+from chatterboxd_client.spawn import own_daemon
+from chatterboxd_client.speak import write_like_a_model
 
 SENTENCES = Path(__file__).parent / "sentences.txt"
 

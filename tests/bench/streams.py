@@ -19,9 +19,9 @@ import os
 import sys
 from pathlib import Path
 
-from daemon.client import SpeechClient
-from daemon.listening import Timings
-from daemon.spawn import own_daemon
+from chatterboxd_client.listening import Timings
+from chatterboxd_client.session import SpeechClient
+from chatterboxd_client.spawn import own_daemon
 
 TEXT = " ".join((Path(__file__).parent / "sentences.txt").read_text().splitlines()[1:5])
 LONGEST_GAP_MS = 60.0

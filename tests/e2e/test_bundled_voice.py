@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.client import ContextEvent, SpeechClient
-from daemon.listening import Audio
+from chatterboxd_client.listening import Audio
+from chatterboxd_client.session import ContextEvent, SpeechClient
+from chatterboxd_client.spawn import own_daemon
 from daemon.protocol import AudioEnd, SegmentStart, Warned
-from daemon.spawn import own_daemon
 
 TEXT = "The train leaves at nine. Please be at the station early."
 LONGEST_TEST_S = 120.0

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from daemon.client import ClientContext, ConnectionLost, DaemonError, SpeechClient
-from daemon.listening import Audio
+from chatterboxd_client.listening import Audio
+from chatterboxd_client.session import ClientContext, ConnectionLost, DaemonError, SpeechClient
+from chatterboxd_client.spawn import own_daemon
 from daemon.protocol import AudioEnd, Cancelled
-from daemon.spawn import own_daemon
 
 
 def with_daemon(scenario: Callable[[SpeechClient], Awaitable[None]], *arguments: str) -> None:

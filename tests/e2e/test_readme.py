@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from daemon.spawn import own_daemon
+from chatterboxd_client.spawn import own_daemon
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.client import ClientContext, DaemonError, SpeechClient
-from daemon.spawn import own_daemon
+from chatterboxd_client.session import ClientContext, DaemonError, SpeechClient
+from chatterboxd_client.spawn import own_daemon
 
 WARM_UP_S = 15.0
 """The first storm sizes the allocator's pools; only what grows after it could be a leak."""

@@ -1,4 +1,4 @@
-"""`python -m daemon.speak` as a user runs it: a process, a daemon of its own, a WAV file."""
+"""`make speak` as a user runs it: a process, a daemon of its own, a WAV file."""
 
 import json
 import os
@@ -17,7 +17,7 @@ TIMEOUT_S = 30
 
 def start(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "daemon.speak", *arguments],
+        [sys.executable, "-m", "chatterboxd_client.speak", *arguments],
         cwd=ROOT,
         env={**os.environ, **(environment or {})},
         stdout=subprocess.PIPE,
@@ -156,4 +156,4 @@ def test_make_passes_the_text_unharmed(tmp_path: Path) -> None:
         capture_output=True,
     )
     said = (tmp_path / "arguments").read_text()
-    assert said == f"-m\ndaemon.speak\n--text={text}\n--out=a b.wav\n"
+    assert said == f"-m\nchatterboxd_client.speak\n--text={text}\n--out=a b.wav\n"

@@ -1,4 +1,4 @@
-"""daemon/client.py and daemon/listening.py against a scripted connection: no socket, no daemon."""
+"""The client against a scripted connection: no socket, no daemon."""
 
 import asyncio
 import json
@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection
 
-from daemon.client import ClientContext, ConnectionLost, DaemonError, SpeechClient
-from daemon.listening import Audio, AudioDecoder, BrokenStream, Timings, is_audible
+from chatterboxd_client.listening import Audio, AudioDecoder, BrokenStream, Timings, is_audible
+from chatterboxd_client.session import ClientContext, ConnectionLost, DaemonError, SpeechClient
 from daemon.protocol import (
     PRE_SKIP_48K,
     AudioEnd,

@@ -115,7 +115,7 @@ def test_every_option_named_in_the_readme_exists() -> None:
         "--print-config",
         "--dry-run",
     }
-    speak = read("daemon/speak.py")
+    speak = read("chatterboxd_client/speak.py")
     prose = without_code_blocks(read("README.md"))
     named = set(re.findall(r"`(--[a-z][a-z-]+)", prose))
     assert len(named) > 5

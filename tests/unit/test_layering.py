@@ -10,7 +10,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DAEMON_MODULES = sorted(
-    f"daemon.{path.stem}" for path in (ROOT / "daemon").glob("*.py") if path.stem[0] != "_"
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "daemon").rglob("*.py")
+    if path.stem[0] != "_"
 )
 # The first lines of every subprocess: torch and the libraries of the model cannot be imported.
 BLOCK_TORCH = """
@@ -101,7 +103,7 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def copied_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("source")
-    for package in ("daemon", "chatterbox"):
+    for package in ("daemon", "chatterbox", "chatterboxd_client"):
         ignored = shutil.ignore_patterns("__pycache__", "checkpoints")
         shutil.copytree(ROOT / package, folder / package, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", folder)
@@ -126,6 +128,8 @@ def test_the_contracts_hold_on_the_copy(copied_source: Path) -> None:
         ("chatterbox/engine.py", "import daemon.config", "knows nothing of the daemon"),
         ("chatterbox/sine.py", "def f():\n    import asyncio", "knows nothing of the daemon"),
         ("chatterbox/engine.py", "import chatterbox.training", "Speaking needs no training code"),
+        ("chatterboxd_client/session.py", "import daemon.server", "share the wire protocol"),
+        ("daemon/routes.py", "import chatterboxd_client", "does not know its client"),
     ],
 )
 def test_a_violating_import_breaks_its_contract(

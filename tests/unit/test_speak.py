@@ -1,4 +1,4 @@
-"""The pure parts of daemon/speak.py: pieces of text, the report, the command line."""
+"""The pure parts of chatterboxd_client/speak.py: pieces of text, the report, the command line."""
 
 import json
 import wave
@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from daemon.listening import Audio, Timings
-from daemon.speak import (
+from chatterboxd_client.listening import Audio, Timings
+from chatterboxd_client.speak import (
     PIECE_CHARS,
     CannotSpeak,
     check_writable,

@@ -19,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 from playwright.async_api import Browser, Page, async_playwright
 
-from daemon.spawn import OwnDaemon, own_daemon
+from chatterboxd_client.spawn import OwnDaemon, own_daemon
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HERE = Path(__file__).resolve().parent

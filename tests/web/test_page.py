@@ -3,7 +3,7 @@
 import asyncio
 import re
 
-from daemon.spawn import OwnDaemon, own_daemon
+from chatterboxd_client.spawn import OwnDaemon, own_daemon
 from tests.web.stage import LONGEST_TEST_S, ROOT, Stage, chromium, on_stage, page_url
 
 SINE = ("--engine", "sine")

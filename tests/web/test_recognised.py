@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from chatterbox.api import SAMPLE_RATE
-from daemon.client import SpeechClient
-from daemon.listening import Audio
-from daemon.spawn import OwnDaemon
+from chatterboxd_client.listening import Audio
+from chatterboxd_client.session import SpeechClient
+from chatterboxd_client.spawn import OwnDaemon
 from tests.web.stage import TAPPED, Samples, Stage, on_stage
 
 SENTENCES = (

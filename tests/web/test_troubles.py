@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from daemon.spawn import OwnDaemon, own_daemon
+from chatterboxd_client.spawn import OwnDaemon, own_daemon
 from tests.web.stage import LONGEST_TEST_S, TAPPED, Stage, chromium, on_stage, page_url
 
 TEXT = "All work and no play makes Jack a dull boy, and so it goes on. "

@@ -1,6 +1,6 @@
 """Arguments in, a daemon of one's own on a free loopback port out, stopped when its user is done.
 
-For programs that need a daemon for a while: `daemon.speak`, benchmarks. Leaves nothing running.
+For programs that need a daemon for a while: `make speak`, benchmarks. Leaves nothing running.
 """
 
 import asyncio

@@ -14,8 +14,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
+from chatterboxd_client.listening import Audio, AudioDecoder, BrokenStream, Timings
 from daemon.errors import UnknownType, WireError
-from daemon.listening import Audio, AudioDecoder, BrokenStream, Timings
 from daemon.protocol import (
     FORMATS,
     PROTOCOL,
@@ -221,6 +221,7 @@ class SpeechClient:
         format: str | None = None,
         bitrate: int | None = None,
         seed: int | None = None,
+        language: str | None = None,
         options: dict[str, float] | None = None,
         max_lead_ms: int | None = None,
         max_buffer_delay_ms: int | None = None,
@@ -239,6 +240,7 @@ class SpeechClient:
                 format=format,
                 bitrate=bitrate,
                 seed=seed,
+                language=language,
                 options=options or {},
                 max_lead_ms=max_lead_ms,
                 max_buffer_delay_ms=max_buffer_delay_ms,

@@ -21,12 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
 
-from daemon.client import ClientContext, ConnectionLost, DaemonError, SpeechClient
+from chatterboxd_client.listening import (
+    AUDIBLE_DBFS,
+    AUDIBLE_WINDOW_MS,
+    Audio,
+    BrokenStream,
+    Timings,
+)
+from chatterboxd_client.player import Player
+from chatterboxd_client.session import ClientContext, ConnectionLost, DaemonError, SpeechClient
+from chatterboxd_client.spawn import DaemonDidNotStart, own_daemon
 from daemon.config import ENGINES
-from daemon.listening import AUDIBLE_DBFS, AUDIBLE_WINDOW_MS, Audio, BrokenStream, Timings
-from daemon.player import Player
 from daemon.protocol import Failed, Warned
-from daemon.spawn import DaemonDidNotStart, own_daemon
 
 PIECE_CHARS = 4
 PIECE_INTERVAL_S = 0.016
@@ -70,7 +76,7 @@ class Wish:
 
 def parse_arguments(arguments: list[str] | None = None) -> Wish:
     parser = argparse.ArgumentParser(
-        prog="python -m daemon.speak",
+        prog="python -m chatterboxd_client.speak",
         description="Speak a text into a WAV file through a daemon. Without --url, one is started"
         " for the while; it takes the options that are not listed here (python -m daemon --help).",
         epilog=_EPILOG,

@@ -1,0 +1,24 @@
+"""Text in, live speech out, through a chatterboxd daemon: the client as a library.
+
+Of the daemon's files it shares the wire protocol and the errors; it knows nothing of its inside.
+"""
+
+from chatterboxd_client.listening import Audio, BrokenStream, Timings
+from chatterboxd_client.session import (
+    ClientContext,
+    ConnectionLost,
+    ContextEvent,
+    DaemonError,
+    SpeechClient,
+)
+
+__all__ = [
+    "Audio",
+    "BrokenStream",
+    "ClientContext",
+    "ConnectionLost",
+    "ContextEvent",
+    "DaemonError",
+    "SpeechClient",
+    "Timings",
+]
