@@ -65,7 +65,7 @@ def test_a_drain_with_fifty_speakers(tmp_path: Path) -> None:
                 assert close_code == 1001
             return time.monotonic() - signalled_s
 
-        took_s = uvloop.run(bounded(talk()))
+        took_s = uvloop.run(bounded(talk()), debug=False)
         assert daemon.finish()[0] == 0
         assert took_s < 30
 
@@ -96,5 +96,5 @@ def test_a_full_daemon_answers_a_rush_and_keeps_speaking(tmp_path: Path) -> None
             for heard, _ in await asyncio.gather(*speakers):
                 assert heard.samples().size == heard.end.samples
 
-        uvloop.run(bounded(talk()))
+        uvloop.run(bounded(talk()), debug=False)
         assert daemon.finish()[0] == 0
