@@ -26,7 +26,7 @@ UV_COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --fork-strategy fewe
 	--generate-hashes --no-annotate --no-emit-index-url --custom-compile-command "make lock" $(ARGS) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help speak serve test check format test-long bench gpu-check train-tiny eval-voice lock clean \
+.PHONY: help speak serve test check format test-long bench gpu-check train-tiny eval-voice check-official lock clean \
 	install uninstall audit \
 	runtime dev train
 
@@ -75,6 +75,9 @@ build/wordnet/usr/share/wordnet/data.noun:
 
 eval-voice: train ## Judge the bundled voice beside its teacher, draw docs/voice.png; ARGS="--gate" fails at a missed bar
 	$(RUN) -m chatterbox.training.evaluate --first-audio --plot docs/voice.png $(ARGS)
+
+check-official: train ## Compare streaming with the whole utterance on official weights: MODEL=DIR; ARGS=
+	$(RUN) tools/check_official.py $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
 lock: dev ## Write requirements/*.txt anew from pyproject.toml; ARGS=--upgrade takes newer versions
 	$(UV_COMPILE) --output-file requirements/runtime.txt
