@@ -201,7 +201,7 @@ def stage_of(modules: nn.Module) -> list[Any]:
 
 def attended(x: Tensor, transformers: nn.ModuleList, bias: Tensor) -> Tensor:
     """Run transformer blocks over [batch, channels, frames]."""
-    x = x.transpose(1, 2)
+    x = x.transpose(1, 2).contiguous()  # else every norm and sum in the blocks reads across rows
     for block in transformers:
         x = block(x, bias)
     return x.transpose(1, 2)

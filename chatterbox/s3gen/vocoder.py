@@ -24,8 +24,9 @@ class Snake(nn.Module):
         self.alpha = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        # In place, here and below: these are a fifth of the vocoder's time on a CPU.
         alpha = self.alpha[:, None]
-        return x + (x * alpha).sin().square() / (alpha + 1e-9)
+        return torch.addcdiv(x, (x * alpha).sin_().square_(), alpha + 1e-9)
 
 
 class ResBlock(nn.Module):
@@ -48,7 +49,7 @@ class ResBlock(nn.Module):
         for act1, conv1, act2, conv2 in zip(
             self.activations1, self.convs1, self.activations2, self.convs2, strict=True
         ):
-            x = x + masked(conv2(act2(masked(conv1(act1(x)), valid))), valid)
+            x = masked(conv2(act2(masked(conv1(act1(x)), valid))), valid).add_(x)
         return x
 
 
@@ -213,8 +214,8 @@ class HiFT(nn.Module):
         branches = self.resblocks[stage * width : (stage + 1) * width]
         total = branches[0](x, valid)
         for branch in branches[1:]:
-            total = total + branch(x, valid)
-        return total / width
+            total = total.add_(branch(x, valid))
+        return total.div_(width)
 
     def _synthesise(self, x: Tensor, source: Tensor, columns: Tensor | None) -> Tensor:
         outputs = self.conv_post(functional.leaky_relu(x))
