@@ -1,7 +1,6 @@
 """Ordered outputs of one utterance in, audio messages in its lane of the outbox out.
 
-Encodes off the event loop, in order. Tells the engine thread where the listener is, and to hold
-still while the listener's packets do not get out.
+Encodes off the event loop, in order.
 """
 
 import asyncio
@@ -15,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chatterbox.api import SAMPLE_RATE
-from daemon.engine_thread import EngineThread, Hold, SetOrigin
+from daemon.engine_thread import EngineThread
+from daemon.feedback import Feedback
 from daemon.offer import ContextSettings
 from daemon.opus import PACKET_SAMPLES, EncodedPacket, PacketEncoder, new_encoder
 from daemon.outbox import Outbox
@@ -40,14 +40,8 @@ from daemon.utterance import (
 
 Result = TypeVar("Result")
 
-_HOLD_AT_SAMPLES = 20 * SAMPLE_RATE
-"""More than the longest segment, which may be made ahead of time to free its slot; so it is reached
-only when packets do not get out."""
-_GO_ON_AT_SAMPLES = 10 * SAMPLE_RATE
 _JOB_SAMPLES = 10 * PACKET_SAMPLES
 """Longest stretch that one encoding job takes, so that contexts take turns in the pool."""
-_ORIGIN_STEP_S = 0.001
-"""Smaller changes of a listener's position are no news."""
 
 
 class Delivery:
@@ -67,8 +61,6 @@ class Delivery:
     ) -> None:
         self._context = settings.context
         self._number = number
-        self._utterance_id = utterance_id
-        self._engine = engine
         self._outbox = outbox
         self._executor = executor
         self._on_end = on_end
@@ -78,13 +70,10 @@ class Delivery:
         self._lane = outbox.open_lane(
             max_lead_s=settings.max_lead_ms / 1000, on_sent=self._note_sent
         )
+        self._feedback = Feedback(utterance_id, clock=self._lane.clock, engine=engine)
         self._outputs: deque[UtteranceOutput] = deque()
         self._has_outputs = asyncio.Event()
-        self._num_put = 0
-        self._num_pause_samples = 0
         self._num_packets = 0
-        self._is_held = False
-        self._origin_s: float | None = None
 
     @property
     def num_samples_sent(self) -> int:
@@ -96,14 +85,9 @@ class Delivery:
 
     def put(self, outputs: Sequence[UtteranceOutput]) -> None:
         """What the utterance gives out, in order."""
-        for output in outputs:
-            if isinstance(output, Samples):
-                self._num_put += output.samples.size
-                if output.is_pause:
-                    self._num_pause_samples += output.samples.size
         self._outputs.extend(outputs)
         self._has_outputs.set()
-        self._update_hold()
+        self._feedback.note_put(outputs)
 
     def close(self) -> None:
         """Nothing more leaves, not even what is encoded already."""
@@ -194,24 +178,6 @@ class Delivery:
 
     def _note_sent(self, is_last: bool) -> None:
         self._on_sent(self._lane.clock)
-        self._update_hold()
-        self._update_origin()
+        self._feedback.note_sent()
         if is_last:
             self._on_end()
-
-    def _update_hold(self) -> None:
-        backlog = self._num_put - self._lane.clock.num_sent
-        is_held = backlog > (_GO_ON_AT_SAMPLES if self._is_held else _HOLD_AT_SAMPLES)
-        if is_held != self._is_held:
-            self._is_held = is_held
-            self._engine.post(Hold(self._utterance_id, is_held))
-
-    def _update_origin(self) -> None:
-        """The engine counts speech without the pauses between segments."""
-        origin_s = self._lane.clock.origin_s
-        if origin_s is None:
-            return
-        origin_s += self._num_pause_samples / SAMPLE_RATE
-        if self._origin_s is None or abs(origin_s - self._origin_s) >= _ORIGIN_STEP_S:
-            self._origin_s = origin_s
-            self._engine.post(SetOrigin(self._utterance_id, origin_s))
