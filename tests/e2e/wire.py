@@ -39,11 +39,11 @@ CONFIG = Config(engine="sine", port=0, num_slots=8, ping_s=5.0, grace_s=5.0)
 Message = TypeVar("Message")
 
 
-def run(test: Coroutine[Any, Any, None]) -> None:
+def run(test: Coroutine[Any, Any, None], *, longest_s: float = LONGEST_TEST_S) -> None:
     """On the event loop that the daemon really uses, and never for ever."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(LONGEST_TEST_S):
+        async with asyncio.timeout(longest_s):
             await test
 
     uvloop.run(bounded(), debug=True)
