@@ -50,22 +50,21 @@ class OfficialFrontEnd(ABC):
 
     def encode(self, text: str, language: str | None = None) -> Encoded:
         """No tokens if nothing in the text can be spoken."""
-        if not any(char.isalnum() for char in text):
-            return Encoded((), ())
-        parts = self._parts(text, language, self._most_speech)
+        pieces = pieces_within(text, self._most_speech)
+        parts = [part for piece in pieces for part in self._parts(piece, language)]
         tokens = [token for part in parts for token in part]
         return Encoded(tokens, self._warnings(tokens), parts if len(parts) > 1 else ())
 
-    def _parts(self, text: str, language: str | None, most_speech: float) -> list[list[int]]:
-        parts = []
-        for piece in pieces_within(text, most_speech):
-            tokens: list[int] = self._tokenizer.encode(self.model_text(piece, language)).ids
-            if len(tokens) > self._most_tokens and len(piece) > 1:
-                # Rare: many tokens for little sound. Half as much speech is then about half of it.
-                parts += self._parts(piece, language, most_speech / 2)
-            else:
-                parts.append(tokens)
-        return parts
+    def _parts(self, piece: str, language: str | None) -> list[list[int]]:
+        """Tokens of a piece; in halves as long as they are too many, however little they sound."""
+        if not any(char.isalnum() for char in piece):
+            return []  # asked to speak nothing, the models make something up
+        tokens: list[int] = self._tokenizer.encode(self.model_text(piece, language)).ids
+        if len(tokens) <= self._most_tokens or len(piece) == 1:
+            return [tokens]
+        middle = len(piece) // 2
+        cut = piece.rfind(" ", 0, middle) + 1 or middle
+        return self._parts(piece[:cut], language) + self._parts(piece[cut:], language)
 
     def _warnings(self, tokens: list[int]) -> list[TextWarning]:
         count = 0 if self._unknown is None else tokens.count(self._unknown)
