@@ -119,7 +119,7 @@ class Scheduler:
             stream.origin_s = origin_s
 
     def hold(self, utterance_id: UtteranceId, *, is_held: bool) -> None:
-        """Stop or go on making audio: its packets do not get out."""
+        """Start no more segments, or go on: its packets do not get out."""
         if stream := self._streams.get(utterance_id):
             stream.is_held = is_held
 
@@ -224,7 +224,16 @@ class Scheduler:
     def slots_to_step(self, now_s: float) -> list[SlotIndex]:
         """The busy slots that go on now: of hungry listeners if there are any, else of all who are
         not far ahead. While somebody waits for a slot, the others finish their segments as well: a
-        slot that rests in mid-segment would keep the waiting listener silent for nothing."""
+        slot that rests in mid-segment would keep the waiting listener silent for nothing. So does a
+        slot of somebody who reads nothing: what it has begun is finished, and it begins nothing
+        more."""
+        held = [
+            item.slot
+            for stream in self._streams.values()
+            if stream.is_held
+            for item in stream.started
+            if item.slot is not None
+        ]
         leads_s = {
             item.slot: (stream.lead_s(item, now_s=now_s), stream.max_lead_s)
             for stream in self._streams.values()
@@ -237,7 +246,7 @@ class Scheduler:
         if hungry:
             return sorted(hungry)
         is_wanted = any(item.waiting_since_s is not None for item in self._streams.values())
-        return sorted(leads_s if is_wanted else wanting)
+        return sorted([*(leads_s if is_wanted else wanting), *held])
 
     def expired(self, now_s: float) -> list[UtteranceId]:
         """Utterances that have waited too long for a slot."""

@@ -72,6 +72,32 @@ def test_a_slow_reader_is_paused_then_closed() -> None:
     run(talk())
 
 
+def test_slow_readers_do_not_keep_the_slots() -> None:
+    """As many of them as there are slots once silenced everybody else until they were closed."""
+
+    async def talk() -> None:
+        def build() -> RecordingEngine:
+            return RecordingEngine(num_slots=2, cost_s=0.002)
+
+        async with (
+            running(build=build, stall_s=60.0, max_wait_ms=5_000) as daemon,
+            daemon.wire() as neighbour,
+            daemon.wire(receive_buffer=4096) as one,
+            daemon.wire(receive_buffer=4096) as other,
+        ):
+            for wire in (one, other):
+                await wire.say("a", LONG, format="pcm_s16le", max_lead_ms=120_000)
+            await daemon.until(lambda: daemon.engine.diary.num_samples > 40 * SAMPLE_RATE)
+            await daemon.until(lambda: not daemon.engine.diary.busy)
+            num_made = daemon.engine.diary.num_samples
+            assert (await neighbour.speak("n", "Hello there.")).end.samples
+            assert daemon.engine.diary.num_samples - num_made < 5 * SAMPLE_RATE
+            for wire in (one, other):
+                wire.connection.transport.abort()
+
+    run(talk())
+
+
 def test_a_reader_that_wakes_up_in_time_hears_everything() -> None:
     """Back-pressure must pause, not drop."""
 

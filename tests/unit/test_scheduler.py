@@ -220,13 +220,13 @@ def test_a_prefetched_segment_cannot_starve_the_one_before() -> None:
     assert stage.steps(0.6) == {"a0"}
 
 
-def test_a_held_utterance_neither_steps_nor_starts_nor_expires() -> None:
+def test_a_held_utterance_finishes_starts_nothing_and_does_not_expire() -> None:
     """Its packets do not get out; more of them would fill the memory."""
     stage = Stage(num_slots=2, max_wait_s=1.0)
     stage.open("a", num_segments=2)
     stage.admit()
     stage.hold("a", True)
-    assert stage.steps() == set()
+    assert stage.steps() == {"a0"}, "to the end of the segment, or its slot were lost for others"
     stage.finish("a0")
     assert stage.admit(0.0) == []
     assert stage.expired(100.0) == []
@@ -246,10 +246,22 @@ def test_a_resting_slot_is_finished_when_somebody_waits_for_it() -> None:
     stage.admit(0.1)
     assert stage.steps(0.1) == {"a0"}
     stage.hold("a", True)
-    assert stage.steps(0.1) == set()
-    stage.hold("a", False)
+    assert stage.steps(0.1) == {"a0"}
     stage.finish("a0")
     assert stage.admit(0.2) == ["b0"]
+
+
+def test_whoever_reads_nothing_waits_for_the_hungry() -> None:
+    """Its segment is finished with power that nobody else needs."""
+    stage = Stage(num_slots=2)
+    stage.open("a")
+    stage.open("b")
+    stage.admit()
+    stage.hold("a", True)
+    assert stage.steps() == {"b0"}
+    stage.make("b0", 5.0)
+    stage.play_from("b", 0.0)
+    assert stage.steps(0.0) == {"a0", "b0"}
 
 
 # --- waiting --------------------------------------------------------------------------------------
