@@ -48,6 +48,10 @@ class FlowConfig:
     meanflow: bool = True
     """The estimator sees start and end of each solver step, and steps are equal in time."""
     steps: int = 2
+    noise_temperature: float = 1.0
+    """Standard deviation of the noise that the solver starts from (as in Glow-TTS and Matcha-TTS).
+    Below 1, a flow that has not learned to remove all of it sounds less rough.
+    """
     guidance: float = 0.0
     """Classifier-free guidance rate; 0 for none."""
     block_causal: bool = False

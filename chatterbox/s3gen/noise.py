@@ -34,7 +34,9 @@ def source_offset(seed: int) -> int:
 
 
 class NoiseBuffers(nn.Module):
-    """Standard normal noise for the flow and the vocoder's source."""
+    """Normal noise: of the checkpoint's temperature for the flow, standard for the vocoder's
+    source.
+    """
 
     prompt: Tensor
     flow: Tensor
@@ -55,4 +57,5 @@ class NoiseBuffers(nn.Module):
 
 
 def _build_normal(config: FlowConfig, frames: int, generator: torch.Generator) -> Tensor:
-    return torch.randn((config.mel_bins, frames), generator=generator)
+    noise = torch.randn((config.mel_bins, frames), generator=generator)
+    return noise * config.noise_temperature

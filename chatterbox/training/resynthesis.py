@@ -46,6 +46,7 @@ def whole_mel(flow: Flow, tokens: torch.Tensor, prompt: VoicePrompt, seed: int) 
     frames = prompt.mel.shape[1]
     cond[:, :, :frames] = prompt.mel
     noise = torch.randn(mu.shape, generator=torch.Generator().manual_seed(seed))
+    noise *= flow.config.noise_temperature
     speaker = flow.project_speaker(prompt.speaker[None])
     stretched = block.repeat_interleave(MEL_FRAMES_PER_TOKEN, dim=1)
     return flow.solve(noise, stretched, mu=mu, speaker=speaker, cond=cond)[:, :, frames:]
