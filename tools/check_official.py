@@ -80,7 +80,11 @@ class Comparison:
     def figures(self) -> dict[str, object]:
         seams = {
             kind: {
-                level: {name: round(value, 3) for name, value in figures.items()}
+                level: {
+                    name: round(value, 3)
+                    for name, value in figures.items()
+                    if name != "loud_share_teacher"  # there is none here
+                }
                 for level, figures in found.summary().items()
             }
             for kind, found in self.seams.items()
