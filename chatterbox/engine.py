@@ -2,19 +2,21 @@
 
 One step: every slot draws one speech token; windows of tokens that became ready become mel
 together, and mel becomes samples. Knows slots and segments; knows neither sessions nor clocks.
-Everything that a stage reads on the device lives in `T3Decoder`, `FlowStep` and `VocoderStep`;
-this file is the host's side of them.
+Everything that lives on the device is in `stages.py`; this file is the host's side: what each slot
+has, and what it gets next.
+
+The host may run ahead of what it has read (`lag`): it then launches the draw of a token before it
+knows the one before. Each slot goes through the same tokens, windows and samples in the same order
+whatever the lag, so the samples are the same; a slot that has drawn its stop token meanwhile is
+left alone by the device itself.
 """
 
+import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import groupby
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from chatterbox.api import (
     EngineEvent,
@@ -34,31 +36,24 @@ from chatterbox.config import (
     SPEECH_CODES,
     ModelConfig,
 )
-from chatterbox.ladder import Ladder, steps_of
+from chatterbox.device.backend import Backend, choose_backend
+from chatterbox.device.transfers import Pending, PlanRow
 from chatterbox.progress import Part, Progress, split_tokens
 from chatterbox.s3gen.flow import Flow
-from chatterbox.s3gen.flow_step import FlowStep
-from chatterbox.s3gen.noise import NoiseBuffers
 from chatterbox.s3gen.vocoder import HiFT
 from chatterbox.s3gen.vocoder_step import VocoderStep
-from chatterbox.s3gen.windows import FrameSchedule, FrameWindow, TokenSchedule, TokenWindow
-from chatterbox.t3.alignment import AlignedT3Decoder
-from chatterbox.t3.decoder import T3Decoder
+from chatterbox.s3gen.windows import FrameWindow, TokenWindow
+from chatterbox.stages import Call, Stages
 from chatterbox.t3.predictor import TokenPredictor
 from chatterbox.text.front_end import FrontEnd
 from chatterbox.voice import Voice
 
-_Window = TypeVar("_Window", TokenWindow, FrameWindow)
+_log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class PreparedVoice:
-    """A voice on the device, with everything computed that does not depend on the text."""
-
-    condition: Tensor  # [1, prefix, t3 channels]
-    prompt_tokens: Tensor  # [prompt]
-    prompt_mel: Tensor  # [mel_bins, 2 * prompt]
-    speaker: Tensor  # [mel_bins]
+_Draw = tuple[Pending, list[tuple[SlotIndex, Part]]]
+"""Tokens on their way to the host, and whose they are."""
+_Sound = tuple[Pending, list[tuple[SlotIndex, Part, FrameWindow]]]
+"""Samples on their way to the host, and whose they are."""
 
 
 class ChatterboxEngine:
@@ -77,28 +72,34 @@ class ChatterboxEngine:
         deterministic: bool = False,
         watch_alignment: bool = False,
         device: torch.device | None = None,
+        backend: Backend | None = None,
+        lag: int | None = None,
     ) -> None:
+        """`lag`: how many draws the host launches before it reads one; default 0 on the CPU, where
+        waiting costs nothing, else 1.
+        """
         self.config = config
-        self._device = device or torch.device("cpu")
         self._front_end = front_end
-        noise = NoiseBuffers(config)
-        # To compare with an old version of the reference; a captured step cannot watch.
-        decoder = AlignedT3Decoder if watch_alignment else T3Decoder
-        self._t3 = decoder(t3, num_slots, top_k=config.sampling.top_k).to(self._device)
-        self._flow = FlowStep(flow, noise, config, num_slots).to(self._device)
-        self._vocoder = VocoderStep(vocoder, noise, config, num_slots).to(self._device)
-        self._tokens = TokenSchedule(config.flow)
-        self._frames = FrameSchedule(config.vocoder)
-        self._rows = Ladder(range(1, num_slots + 1), pinned=deterministic)
-        self._cache_lengths = Ladder(
-            steps_of(128, config.t3.max_sequence).sizes, pinned=deterministic
+        device = device or torch.device("cpu")
+        self.stages = Stages(
+            config,
+            t3,
+            flow,
+            vocoder,
+            num_slots=num_slots,
+            backend=backend or choose_backend(device, eager=False),
+            device=device,
+            deterministic=deterministic,
+            watch_alignment=watch_alignment,
         )
-        self._text_lengths = steps_of(32, config.t3.max_text_tokens)
-        self._token_capacities = Ladder(self._tokens.capacities())
-        self._frame_capacities = Ladder(self._frames.capacities(self._tokens))
+        self._lag = (0 if device.type == "cpu" else 1) if lag is None else lag
+        self._draws: deque[_Draw] = deque()
+        self._sounds: list[_Sound] = []
         self._slots: list[Progress | None] = [None] * num_slots
         with torch.inference_mode():
-            self._voices = {name: self._prepare(voice) for name, voice in voices.items()}
+            self._voices = {
+                name: self.stages.prepare_voice(voice) for name, voice in voices.items()
+            }
 
     @property
     def info(self) -> EngineInfo:
@@ -120,17 +121,13 @@ class ChatterboxEngine:
     @property
     def state_bytes(self) -> int:
         """Memory of everything that the steps keep beside the weights."""
-        seen = {
-            id(buffer): buffer.numel() * buffer.element_size()
-            for step in (self._t3, self._flow, self._vocoder)
-            for buffer in step.buffers()
-        }
-        return sum(seen.values())
+        return self.stages.state_bytes
 
     def warm_up(self) -> None:
-        """Start one sentence in every slot at once, up to the first window of the usual size, and
-        drop it: kernels, front end and caches are then ready.
+        """Capture every step at every size; then start one sentence in every slot at once, up to
+        the first window of the usual size, and drop it: front end and caches are then ready.
         """
+        self._capture()
         text = "Warming up, so that the first listener does not wait."
         slots = [SlotIndex(index) for index in range(len(self._slots))]
         for slot in slots:
@@ -138,10 +135,25 @@ class ChatterboxEngine:
                 slot, Segment(id=SegmentId(-1 - slot), text=text, voice=self.info.default_voice)
             )
         flow = self.config.flow
-        for _ in range(sum(flow.first_windows) + flow.window_tokens + LOOKAHEAD_TOKENS):
+        steps = sum(flow.first_windows) + flow.window_tokens + LOOKAHEAD_TOKENS + self._lag
+        for _ in range(steps):
             self.step([slot for slot in slots if not self._busy(slot).finished])
         for slot in slots:
             self.release(slot)
+        self.stages.forget_counts()
+
+    @torch.inference_mode()
+    def _capture(self) -> None:
+        total = sum(len(stage.rungs) for stage in self.stages.captured)
+        for done, (stage, rung) in enumerate(self.stages.prepare(), start=1):
+            _log.info(
+                "captured %s for %d rows of %d, %d of %d",
+                stage.name,
+                rung.rows,
+                rung.size,
+                done,
+                total,
+            )
 
     @torch.inference_mode()
     def start(self, slot: SlotIndex, segment: Segment) -> list[EngineEvent]:
@@ -172,12 +184,20 @@ class ChatterboxEngine:
     def step(self, slots: Sequence[SlotIndex]) -> list[EngineEvent]:
         """See `SpeechEngine.step`."""
         stepping = [slot for slot in slots if not self._busy(slot).finished]
-        events: list[EngineEvent] = []
-        events += self._decode(
-            [slot for slot in stepping if not self._busy(slot).part.tokens_finished]
-        )
-        self._solve(stepping)
-        events += self._voice(stepping)
+        self.stages.next_round()
+        events = self._hear()
+        drawing = self._drawing(stepping)
+        if not self._lag:
+            self._launch(self._draw_calls(drawing), drawing)
+        self._receive(max(0, self._lag - 1) if drawing else 0)
+        for slot in stepping:
+            events += self._take_token(slot)
+        calls, sounds = self._ready_windows(stepping)
+        # What makes sound goes first: somebody may be waiting for it.
+        drawing = self._drawing(stepping) if self._lag else []
+        self._launch([*calls, *self._draw_calls(drawing)], drawing, sounds)
+        if not self._lag:
+            events += self._hear()
         for slot in stepping:
             events += self._advance(slot)
         return events
@@ -187,121 +207,145 @@ class ChatterboxEngine:
         assert self._slots[slot] is not None, f"slot {slot} is free"
         self._slots[slot] = None
 
-    # The host's side of the stages, in the order of the data.
+    # The parts of a step, in the order of the data.
 
     def _begin(self, slot: int, segment: Segment, text_tokens: list[int]) -> Part:
         """Prefill T3 for one part and reset every stage's state of the slot."""
-        config, voice = self.config, self._voices[segment.voice]
-        marked = config.t3.marked(text_tokens)
-        bucket = self._text_lengths.fit(len(marked))
-        text = self._staged([[*marked, *[0] * (bucket - len(marked))]])
-        prefix = self._t3.model.prefix_length(voice.condition.shape[1], len(marked))
-        sampling = config.sampling.with_options(segment.options)
-        self._t3.state.begin(slot, prefix=prefix, seed=segment.seed, sampling=sampling)
-        self._t3.prefill(
-            self._staged([slot]), voice.condition, text, num_text=self._staged([len(marked)])
-        )
-        self._flow.state.begin(
+        config = self.config
+        prefix = self.stages.begin(
             slot,
-            tokens=voice.prompt_tokens,
-            mel=voice.prompt_mel,
-            speaker=voice.speaker,
+            self._voices[segment.voice],
+            config.t3.marked(text_tokens),
             seed=segment.seed,
+            options=config.sampling.with_options(segment.options),
         )
-        self._vocoder.state.begin(slot, seed=segment.seed)
         cap = round(20 + config.text.max_speech_per_text_token * len(text_tokens))
         return Part(text_tokens, min(cap, config.t3.max_generated_tokens), prefix)
 
-    def _decode(self, slots: list[SlotIndex]) -> list[EngineEvent]:
+    def _drawing(self, slots: Sequence[SlotIndex]) -> list[SlotIndex]:
+        return [slot for slot in slots if self._busy(slot).part.may_draw]
+
+    def _draw_calls(self, slots: Sequence[SlotIndex]) -> list[Call]:
         """One speech token for each of `slots`."""
         if not slots:
             return []
-        rows = self._rows.fit(max(slots) + 1)
-        length = self._cache_lengths.fit(max(self._busy(slot).part.positions for slot in slots))
-        chosen = set(slots)
-        stepping = torch.tensor([row in chosen for row in range(rows)], device=self._device)
-        tokens = self._t3.decode(stepping, length).tolist()
-        events: list[EngineEvent] = []
-        for slot in slots:
-            progress = self._busy(slot)
-            part, token = progress.part, tokens[slot]
-            part.steps += 1
-            part.tokens += token < SPEECH_CODES
-            part.loop.push(token)
-            if token == self.config.t3.stop_speech_token:
-                self._close(slot, part)
-            elif part.steps >= part.max_speech_tokens or part.tail:
-                part.tokens = max(part.committed_tokens, part.tokens - part.tail)
-                self._close(slot, part)
-                events.append(_runaway(progress.segment))
-        return events
+        positions = max(self._busy(slot).part.positions for slot in slots)
+        return [self.stages.decode_call(slots, positions)]
+
+    def _launch(
+        self,
+        calls: Sequence[Call],
+        drawing: Sequence[SlotIndex],
+        sounds: Sequence[list[tuple[SlotIndex, Part, FrameWindow]]] = (),
+    ) -> None:
+        """Give the device its work. `sounds` are whose the samples are, call by call."""
+        results = [pending for pending in self.stages.launch(calls) if pending is not None]
+        if drawing:
+            draws = [(slot, self._busy(slot).part) for slot in drawing]
+            self._draws.append((results.pop(), draws))
+            for _, part in draws:
+                part.draws += 1
+        self._sounds += zip(results, sounds, strict=True)
+
+    def _receive(self, ahead: int) -> None:
+        """Read draws until so many are still on their way."""
+        while len(self._draws) > ahead:
+            pending, draws = self._draws.popleft()
+            tokens = pending.take().tolist()
+            for slot, part in draws:
+                part.unread.append(tokens[slot])
+
+    def _take_token(self, slot: SlotIndex) -> list[EngineEvent]:
+        """The next token of a slot, if it is known; one a step, so that what is decided about a
+        token never depends on the lag.
+        """
+        progress = self._busy(slot)
+        part = progress.part
+        if part.tokens_finished or not part.unread:
+            return []
+        token = part.unread.popleft()
+        part.steps += 1
+        part.tokens += token < SPEECH_CODES
+        part.loop.push(token)
+        self.stages.num_tokens += 1
+        if token == self.config.t3.stop_speech_token:
+            self._close(slot, part)
+        elif part.steps >= part.max_speech_tokens or part.tail:
+            part.tokens = max(part.committed_tokens, part.tokens - part.tail)
+            self._close(slot, part)
+            return [_runaway(progress.segment)]
+        return []
 
     def _close(self, slot: int, part: Part) -> None:
         """No more tokens are drawn; those of silence that the flow wants to see follow."""
         part.tokens_finished = True
         if part.tokens:
-            self._t3.state.close(slot, part.tokens)
+            self.stages.t3.state.close(slot, part.tokens)
             part.tokens += len(self.config.t3.closing_tokens)
 
-    def _solve(self, slots: list[SlotIndex]) -> None:
-        """Mel for every slot whose next window of tokens is ready, windows of one shape
-        together.
+    def _ready_windows(
+        self, slots: Sequence[SlotIndex]
+    ) -> tuple[list[Call], list[list[tuple[SlotIndex, Part, FrameWindow]]]]:
+        """The calls that turn windows of tokens into mel, and mel into samples, for every slot
+        that has enough; and whose the samples are.
         """
-        ready: list[tuple[SlotIndex, TokenWindow]] = []
+        windows: list[tuple[int, TokenWindow]] = []
         for slot in slots:
             part = self._busy(slot).part
-            window = self._tokens.next_window(
+            window = self.stages.tokens.next_window(
                 part.committed_tokens, part.tokens, finished=part.tokens_finished
             )
             if window is not None:
-                ready.append((slot, window))
+                windows.append((slot, window))
                 part.committed_tokens = window.committed
-        prompt = self.config.flow.max_prompt_tokens
-        for capacity, group in _grouped(
-            ready, lambda item: self._token_capacities.fit(prompt + item[1].tokens)
-        ):
-            plan = self._planned([FlowStep.plan_row(slot, window) for slot, window in group])
-            self._flow(plan, self._t3.state.tokens, capacity)
-
-    def _voice(self, slots: list[SlotIndex]) -> list[EngineEvent]:
-        """Samples for every slot whose committed mel reaches far enough."""
-        ready: list[tuple[SlotIndex, FrameWindow]] = []
-        rows: dict[SlotIndex, tuple[int, ...]] = {}
-        for slot in slots:
-            part = self._busy(slot).part
-            finished = part.tokens_finished and part.committed_tokens == part.tokens
-            committed = part.committed_tokens * MEL_FRAMES_PER_TOKEN
-            window = self._frames.next_window(part.emitted_frames, committed, finished=finished)
-            part.audio_finished = finished
-            if window is None:
-                continue
-            ready.append((slot, window))
-            rows[slot] = VocoderStep.plan_row(
-                slot, window, known_f0=part.known_f0, finished=finished
+        calls = [call for call, _ in self.stages.flow_calls(windows)]
+        voiced = [found for slot in slots if (found := self._next_sound(slot)) is not None]
+        sounds = []
+        for call, group in self.stages.vocoder_calls(voiced):
+            calls.append(call)
+            sounds.append(
+                [(SlotIndex(slot), self._busy(slot).part, window) for slot, window, _ in group]
             )
-            part.known_f0 = VocoderStep.f0_known_after(committed, finished=finished)
-            part.emitted_frames = window.emit_to
+        return calls, sounds
+
+    def _next_sound(self, slot: SlotIndex) -> tuple[int, FrameWindow, PlanRow] | None:
+        """The frames that become samples now, if the committed mel reaches far enough."""
+        part = self._busy(slot).part
+        finished = part.tokens_finished and part.committed_tokens == part.tokens
+        committed = part.committed_tokens * MEL_FRAMES_PER_TOKEN
+        window = self.stages.frames.next_window(part.emitted_frames, committed, finished=finished)
+        part.audio_finished = finished
+        if window is None:
+            return None
+        row = VocoderStep.plan_row(slot, window, known_f0=part.known_f0, finished=finished)
+        part.known_f0 = VocoderStep.f0_known_after(committed, finished=finished)
+        part.emitted_frames = window.emit_to
+        part.unheard += 1
+        return slot, window, row
+
+    def _hear(self) -> list[EngineEvent]:
+        """Samples that were launched, as audio of their segments; of those that still speak."""
         events: list[EngineEvent] = []
-        for capacity, group in _grouped(
-            ready, lambda item: self._frame_capacities.fit(item[1].frames)
-        ):
-            plan = self._planned([rows[slot] for slot, _ in group])
-            waves = self._vocoder(plan, self._flow.state.mel, capacity).cpu().numpy()
-            for (slot, window), wave in zip(group, waves, strict=False):
+        for pending, sounds in self._sounds:
+            waves = pending.take().numpy()
+            for (slot, part, window), wave in zip(sounds, waves, strict=True):
+                progress = self._slots[slot]
+                if progress is None or progress.part is not part:
+                    continue
+                part.unheard -= 1
                 start = (window.emit_from - window.first) * SAMPLES_PER_MEL_FRAME
                 end = (window.emit_to - window.first) * SAMPLES_PER_MEL_FRAME
-                progress = self._busy(slot)
-                samples = progress.part.trimmer.push(wave[start:end])
+                samples = part.trimmer.push(wave[start:end].copy())
                 if len(samples):
-                    events.append(
-                        PcmChunk(segment_id=progress.segment.id, samples=samples, is_last=False)
-                    )
+                    segment_id = progress.segment.id
+                    events.append(PcmChunk(segment_id=segment_id, samples=samples, is_last=False))
+        self._sounds.clear()
         return events
 
     def _advance(self, slot: SlotIndex) -> list[EngineEvent]:
         """Close a part whose audio is complete: go on with the next one, or end the segment."""
         progress = self._busy(slot)
-        if not progress.part.audio_finished:
+        if not progress.part.audio_finished or progress.part.unheard:
             return []
         if not progress.part.tokens:
             progress.finished = True
@@ -319,40 +363,10 @@ class ChatterboxEngine:
             )
         ]
 
-    # Small tools.
-
-    def _prepare(self, voice: Voice) -> PreparedVoice:
-        device = self._device
-        return PreparedVoice(
-            condition=self._t3.model.embed_condition(
-                voice.t3_speaker.to(device), voice.t3_prompt.to(device)
-            ),
-            prompt_tokens=voice.prompt_tokens[0].to(device),
-            prompt_mel=voice.prompt_mel[0].T.contiguous().to(device),
-            speaker=self._flow.flow.project_speaker(voice.speaker.to(device))[0],
-        )
-
     def _busy(self, slot: int) -> Progress:
         progress = self._slots[slot]
         assert progress is not None, f"slot {slot} is free"
         return progress
-
-    def _planned(self, rows: list[tuple[int, ...]]) -> Tensor:
-        """The plan of one call, padded with rows that do nothing up to a prepared batch size."""
-        spare = self._rows.fit(len(rows)) - len(rows)
-        return self._staged([*rows, *[(rows[0][0], *[0] * (len(rows[0]) - 1))] * spare])
-
-    def _staged(self, values: object) -> Tensor:
-        return torch.tensor(values, dtype=torch.int64, device=self._device)
-
-
-def _grouped(
-    ready: list[tuple[SlotIndex, _Window]], capacity: Callable[[tuple[SlotIndex, _Window]], int]
-) -> Iterable[tuple[int, list[tuple[SlotIndex, _Window]]]]:
-    """Windows that share a shape, together."""
-    return (
-        (size, list(group)) for size, group in groupby(sorted(ready, key=capacity), key=capacity)
-    )
 
 
 def _runaway(segment: Segment) -> SegmentWarning:

@@ -28,3 +28,25 @@ class Ladder:
 def steps_of(step: int, longest: int) -> Ladder:
     """A ladder of the multiples of `step` up to and including `longest`."""
     return Ladder([*range(step, longest, step), longest])
+
+
+def batches_of(longest: int) -> list[int]:
+    """Batch sizes up to `longest`, at most half as large again as needed: 1, 2, 4, 6, 8, 12, …"""
+    sizes = {1, 2, longest}
+    size = 4
+    while size < longest:
+        sizes |= {size, min(size * 3 // 2, longest)}
+        size *= 2
+    return sorted(sizes & set(range(1, longest + 1)))
+
+
+def thinned(sizes: Iterable[int], *, ratio: float) -> list[int]:
+    """The smallest and the largest of `sizes`, and as few between as keep each step below `ratio`
+    where the given sizes allow it: fewer shapes to capture, for more padding.
+    """
+    rising = sorted(set(sizes))
+    kept = [rising[0]]
+    for size, larger in zip(rising[1:], [*rising[2:], None], strict=True):
+        if larger is None or larger > kept[-1] * ratio:
+            kept.append(size)
+    return kept

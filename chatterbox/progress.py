@@ -22,6 +22,9 @@ class Part:
     max_speech_tokens: int
     prefix: int
     """Positions of conditioning and text before the first speech token."""
+    draws: int = 0
+    """Tokens whose draw was launched; the host knows `steps` of them, or will from `unread`."""
+    unread: deque[int] = field(default_factory=deque)
     steps: int = 0
     tokens: int = 0
     committed_tokens: int = 0
@@ -29,6 +32,9 @@ class Part:
     known_f0: int = 0
     tokens_finished: bool = False
     audio_finished: bool = False
+    """Everything is on its way to becoming samples."""
+    unheard: int = 0
+    """Windows of samples that have not arrived."""
     trimmer: SilenceTrimmer = field(default_factory=SilenceTrimmer)
     loop: LoopWatch = field(default_factory=LoopWatch)
 
@@ -41,9 +47,13 @@ class Part:
         return self.tokens if silent else self.loop.repeated
 
     @property
+    def may_draw(self) -> bool:
+        return not self.tokens_finished and self.draws < self.max_speech_tokens
+
+    @property
     def positions(self) -> int:
-        """Positions in the cache once the next step is done."""
-        return self.prefix + self.steps + 1
+        """Positions in the cache once the next draw is done."""
+        return self.prefix + self.draws + 1
 
 
 @dataclass(slots=True)

@@ -51,10 +51,11 @@ class T3Decoder(nn.Module):
     def decode(self, stepping: Tensor, cache_length: int) -> Tensor:
         """One step of the first `len(stepping)` slots. Returns the token of each, [slots].
 
-        stepping [slots] bool: the others are left untouched. `cache_length` bounds the positions
-        that any stepping slot has after this step.
+        stepping [slots] bool: the others are left untouched, as are those that have drawn the stop
+        token. `cache_length` bounds the positions that any stepping slot has after this step.
         """
         state, slots = self.state, stepping.shape[0]
+        stepping = stepping & ~state.done[:slots]
         length = state.length[:slots]
         # The model's tables have no row for the scratch position, and a slot that does not step
         # must not read beyond them.

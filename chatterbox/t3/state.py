@@ -19,6 +19,7 @@ class DecoderState(nn.Module):
     seed: Tensor
     num_tokens: Tensor
     tokens: Tensor
+    done: Tensor
     seen: Tensor
     temperature: Tensor
     top_k: Tensor
@@ -37,6 +38,9 @@ class DecoderState(nn.Module):
             self.register_buffer(name, torch.ones(num_slots), persistent=False)
         top_k = torch.ones(num_slots, dtype=torch.int64)
         self.register_buffer("top_k", top_k, persistent=False)
+        # Set on the device when the stop token is drawn, because the host learns of it later.
+        done = torch.zeros(num_slots, dtype=torch.bool)
+        self.register_buffer("done", done, persistent=False)
         seen = torch.zeros(num_slots, config.speech_vocab, dtype=torch.bool)
         self.register_buffer("seen", seen, persistent=False)
         # One column more than can be generated: rows that must not write, write there.
@@ -50,6 +54,7 @@ class DecoderState(nn.Module):
         self.last_token[slot].fill_(start)
         self.step[slot].fill_(0)
         self.num_tokens[slot].fill_(0)
+        self.done[slot].fill_(False)
         self.seed[slot].fill_(seed)
         self.temperature[slot].fill_(sampling.temperature)
         self.top_k[slot].fill_(sampling.top_k)
@@ -94,6 +99,7 @@ class DecoderState(nn.Module):
         # What is not kept must not reach an embedding table, not even from the scratch column.
         self.tokens[:slots].index_put_((index, column), token.masked_fill(~kept, 0))
         self.num_tokens[:slots].add_(kept)
+        self.done[:slots].logical_or_(stepping & (token == self._config.stop_speech_token))
         self.last_token[:slots].copy_(torch.where(stepping, token, self.last_token[:slots]))
         self.length[:slots].add_(stepping)
         self.step[:slots].add_(stepping)

@@ -212,7 +212,7 @@ def test_only_tokens_with_sound_are_kept(config: T3Config, monkeypatch: pytest.M
     They are fed back, but neither kept nor left in the scratch column.
     """
     top = config.speech_vocab - 1
-    said = [17, SPEECH_CODES, top, 6560, config.stop_speech_token, 0]
+    said = [17, SPEECH_CODES, 6560, 0, top, config.stop_speech_token]
     draws = iter(said)
     monkeypatch.setattr(decoder_module, "draw", lambda *_: torch.tensor([next(draws)]))
     decoder = T3Decoder(_model(config), 1, top_k=TOP_K)

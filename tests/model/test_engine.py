@@ -153,7 +153,7 @@ def test_nothing_to_say_and_unknown_voice_are_errors_that_leave_the_slot_free() 
 def test_model_without_sound_fails_the_segment() -> None:
     """A stop at the very first step is reported, not passed off as an empty success."""
     engine = random_engine()
-    bias = engine._t3.model.speech_head.bias
+    bias = engine.stages.t3.model.speech_head.bias
     bias.requires_grad_(False)[CONFIG.t3.stop_speech_token] = 1e4
     engine.start(SlotIndex(0), segment(1, "hello"))
     events = [event for _ in range(3) for event in engine.step([SlotIndex(0)])]

@@ -103,7 +103,7 @@ def test_closing_tokens_are_spoken_after_the_last_one(monkeypatch: pytest.Monkey
         part = engine._busy(0).part
         _spoken(engine, slot)
         lengths.append(part.committed_tokens)
-        tokens = engine._t3.state.tokens[0, : part.tokens].tolist()
+        tokens = engine.stages.t3.state.tokens[0, : part.tokens].tolist()
         assert tokens == [*range(100, 120), *config.t3.closing_tokens]
     assert lengths == [20, 22]
 

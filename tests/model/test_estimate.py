@@ -18,7 +18,7 @@ def test_it_says_what_loading_takes() -> None:
     found = estimate(None, num_slots=3)
     engine = load_engine(None, num_slots=3)
     assert found.fixed_bytes + 3 * found.slot_bytes == engine.state_bytes
-    stages = (engine._t3, engine._flow, engine._vocoder)
+    stages = (engine.stages.t3, engine.stages.flow, engine.stages.vocoder)
     held = sum(
         weight.numel() * weight.element_size() for stage in stages for weight in stage.parameters()
     )

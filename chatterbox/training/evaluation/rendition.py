@@ -83,8 +83,8 @@ class WatchedEngine:
         self.last = Rendition(
             text=text,
             seed=seed,
-            tokens=engine._t3.state.tokens[SLOT : SLOT + 1, :count].clone(),
-            mel=engine._flow.state.mel[SLOT, :frames].cpu().numpy().copy(),
+            tokens=engine.stages.t3.state.tokens[SLOT : SLOT + 1, :count].clone(),
+            mel=engine.stages.flow.state.mel[SLOT, :frames].cpu().numpy().copy(),
             samples=np.concatenate([np.zeros(0, np.float32), *keeper.given]),
             mel_joins=tuple(
                 token * MEL_FRAMES_PER_TOKEN * SAMPLES_PER_MEL_FRAME
@@ -105,11 +105,13 @@ class WholeRendering:
         config = engine.config
         longest = config.t3.max_speech_tokens
         flow = Flow(config.flow, config.flow.max_prompt_tokens + longest)
-        flow.load_state_dict(engine._flow.flow.state_dict())
-        noise = engine._flow.noise
-        self._flow = FlowStep(flow.eval(), noise, config, 1).to(engine._device)
+        flow.load_state_dict(engine.stages.flow.flow.state_dict())
+        noise = engine.stages.flow.noise
+        self._flow = FlowStep(flow.eval(), noise, config, 1).to(engine.stages.device)
         self._flow.new_frames = longest * MEL_FRAMES_PER_TOKEN
-        self._vocoder = VocoderStep(engine._vocoder.vocoder, noise, config, 1).to(engine._device)
+        self._vocoder = VocoderStep(engine.stages.vocoder.vocoder, noise, config, 1).to(
+            engine.stages.device
+        )
         self._voice = engine._voices[engine.info.default_voice]
         self._prompt = config.flow.max_prompt_tokens
 

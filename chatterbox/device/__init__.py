@@ -1,0 +1,1 @@
+"""How the stages of a step run on a device: captured, fed and read without waiting. No model."""
