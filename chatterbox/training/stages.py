@@ -17,6 +17,7 @@ from chatterbox.checkpoint import load_s3gen, load_t3
 from chatterbox.config import ModelConfig
 from chatterbox.s3gen.flow import Flow
 from chatterbox.s3gen.vocoder import HiFT
+from chatterbox.t3.model import T3
 from chatterbox.training import corpus, encode, export
 from chatterbox.training.dataset import SpeechData
 from chatterbox.training.flow import OPTIMISATION as DECODER_OPTIMISATION
@@ -134,7 +135,9 @@ def train_decoder(run: Run) -> None:
 def train_t3(run: Run) -> None:
     trainee = T3Trainee(run.config.t3)
     if run.arguments.start is not None:
-        trainee.unfold(load_t3(run.arguments.start, run.config))
+        start = load_t3(run.arguments.start, run.config)
+        assert isinstance(start, T3), "the bundled voice has a GPT-2 backbone"
+        trainee.unfold(start)
     stage = T3Stage(
         run.data(),
         run.tokens(),

@@ -14,8 +14,9 @@ from chatterbox.checkpoint import load_s3gen, load_t3
 from chatterbox.config import SPEECH_CODES, FlowConfig, ModelConfig
 from chatterbox.s3gen.vocoder import HiFT
 from chatterbox.s3gen.windows import TokenSchedule
-from chatterbox.t3.model import causal_bias
+from chatterbox.t3.model import T3, causal_bias
 from chatterbox.training import stages
+from chatterbox.training.curves import read_log
 from chatterbox.training.dataset import SpeechData
 from chatterbox.training.flow import DecoderTrainee, schedule_starts
 from chatterbox.training.loop import Budget, Optimisation, load_trained, train
@@ -84,7 +85,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> argparse.Namespace:
     prompt = made_up_clip(rng, PROMPT_TOKENS).timing
     np.savez(
         work / "prompt.npz",
-        **{"wave": prompt.wave, "f0": prompt.f0, "ends": prompt.ends},
+        wave=prompt.wave,
+        f0=prompt.f0,
+        ends=prompt.ends,
         phonemes=np.array(prompt.phonemes),
     )
     config = work / "sizes.json"
@@ -127,6 +130,7 @@ def test_stages_start_from_a_checkpoint(trained: argparse.Namespace) -> None:
     tokens, block = torch.tensor([[3, 700, 6560]]), torch.zeros(1, 3, dtype=torch.long)
     torch.testing.assert_close(decoder.mu(tokens, block), flow.encode(tokens, block))
     t3, trainee = load_t3(trained.out, run.config), T3Trainee(run.config.t3)
+    assert isinstance(t3, T3)
     trainee.unfold(t3)
     expected = {name: tensor.clone() for name, tensor in t3.state_dict().items()}
     for name, tensor in trainee.folded().state_dict().items():
@@ -153,6 +157,7 @@ def test_exported_t3_predicts_as_the_trained_one(trained: argparse.Namespace) ->
     trainee = T3Trainee(run.config.t3)
     load_trained("t3", trainee, run.state)
     exported = load_t3(trained.out, run.config)
+    assert isinstance(exported, T3)
     text = torch.tensor([[5, 6, 7]])
     codes = used_codes(run.tokens(), run.prompt())
     speech = torch.tensor([[6561, int(codes[0]), int(codes[1])]])
@@ -294,7 +299,7 @@ def test_every_token_has_its_own_meaning() -> None:
     """Guards the codebook: a state that is listed twice, or fills less than the codes there are."""
     codebook = Codebook.load()
     assert len(codebook.states) == len(set(codebook.states)) == SPEECH_CODES // LEVELS
-    assert len(codebook.parts.unique(dim=0)) == SPEECH_CODES
+    assert len({tuple(parts) for parts in codebook.parts.tolist()}) == SPEECH_CODES
     for pair in codebook.states:
         assert pair[1] * 2 in codebook.states, "a rare pair falls back on this"
 
@@ -382,3 +387,13 @@ def test_hearing_rate_keeps_the_tone() -> None:
     expected = np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
     assert len(resampled) == 16_000
     assert np.abs(resampled - expected).max() < 1e-3
+
+
+def test_curves_show_what_was_trained(tmp_path: Path) -> None:
+    """Guards the picture of the losses: a run begun anew must not be drawn over the old one."""
+    log = tmp_path / "t3.jsonl"
+    steps = [(100, 3.0), (200, 2.0), (300, 1.9), (200, 1.5), (300, 1.2)]
+    lines = [json.dumps({"step": step, "elapsed_s": step, "ce": ce}) for step, ce in steps]
+    log.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    rows = read_log(log)
+    assert [(row["step"], row["ce"]) for row in rows] == [(100, 3.0), (200, 1.5), (300, 1.2)]
