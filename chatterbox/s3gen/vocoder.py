@@ -26,7 +26,7 @@ class Snake(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # In place, here and below: these are a fifth of the vocoder's time on a CPU.
         alpha = self.alpha[:, None]
-        return torch.addcdiv(x, (x * alpha).sin_().square_(), alpha + 1e-9)
+        return (x * alpha).sin_().square_().div_(alpha + 1e-9).add_(x)
 
 
 class ResBlock(nn.Module):
