@@ -12,7 +12,9 @@ from chatterboxd_client.spawn import own_daemon
 
 WARM_UP_S = 15.0
 """The first storm sizes the allocator's pools; only what grows after it could be a leak."""
-DURATION_S = 60.0
+DURATIONS_S = (60.0, 1_800.0)
+NUM_READINGS = 120
+PLOT = Path(__file__).resolve().parent.parent.parent / "build" / "soak.svg"
 SETTLE_S = 3.0
 """Closing handshakes have an end by then."""
 NUM_CLIENTS = 24
@@ -102,13 +104,47 @@ async def one_good_context(url: str) -> int:
         return sum([len(audio.samples) async for audio in context.audio()])
 
 
+async def watch_memory(pid: int, *, until: float) -> list[int]:
+    """Resident kB, at even intervals."""
+    loop = asyncio.get_running_loop()
+    interval_s = (until - loop.time()) / NUM_READINGS
+    readings = []
+    while loop.time() < until:
+        readings.append(footprint(pid)[0])
+        await asyncio.sleep(interval_s)
+    return readings
+
+
+def plot(readings_kb: list[int], *, duration_s: float) -> None:
+    """A line in an SVG: growth that goes on looks different from growth that ends."""
+    low, high = min(readings_kb), max(readings_kb)
+    span = max(1, high - low)
+    points = " ".join(
+        f"{40 + 720 * index / max(1, len(readings_kb) - 1):.1f},{20 + 200 * (high - kb) / span:.1f}"
+        for index, kb in enumerate(readings_kb)
+    )
+    caption = f"{duration_s / 60:.0f} minutes: {readings_kb[0]} to {readings_kb[-1]} kB resident"
+    PLOT.parent.mkdir(exist_ok=True)
+    PLOT.write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 800 260">'
+        '<rect width="800" height="260" fill="white"/>'
+        f'<polyline points="{points}" fill="none" stroke="black"/>'
+        f'<text x="40" y="250" font-size="14">{caption}; from {low} to {high}</text></svg>\n'
+    )
+
+
 @pytest.mark.slow
-def test_nothing_leaks_under_a_storm_of_clients() -> None:
+@pytest.mark.parametrize("duration_s", DURATIONS_S)
+def test_nothing_leaks_under_a_storm_of_clients(
+    duration_s: float, record_property: Callable[[str, object], None]
+) -> None:
     """A slot, file, task or encoder that one vanished client keeps would end a daemon in days."""
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
-        async with own_daemon(["--engine", "sine", "--sine-cost-ms", "2"]) as daemon:
+        arguments = ["--engine", "sine", "--sine-cost-ms", "2", "--log-level", "warning"]
+        arguments += ["--max-connects-per-min", "1000000"]
+        async with own_daemon(arguments) as daemon:
             samples = await one_good_context(daemon.url)
             warm_at = loop.time() + WARM_UP_S
             await asyncio.gather(
@@ -116,7 +152,8 @@ def test_nothing_leaks_under_a_storm_of_clients() -> None:
             )
             await asyncio.sleep(SETTLE_S)
             memory_kb, num_files, num_threads = footprint(daemon.pid)
-            until = loop.time() + DURATION_S
+            until = loop.time() + duration_s
+            watching = asyncio.create_task(watch_memory(daemon.pid, until=until))
             opened = await asyncio.gather(
                 *(misbehave(daemon.url, seed=seed, until=until) for seed in range(NUM_CLIENTS))
             )
@@ -124,6 +161,8 @@ def test_nothing_leaks_under_a_storm_of_clients() -> None:
             assert await one_good_context(daemon.url) == samples
             await asyncio.sleep(SETTLE_S)
             later_kb, later_files, later_threads = footprint(daemon.pid)
+            plot(await watching, duration_s=duration_s)
+            record_property("memory_growth_kb", later_kb - memory_kb)
             assert (later_files, later_threads) == (num_files, num_threads)
             assert later_kb < memory_kb + MAX_GROWTH_KB
             assert "Traceback" not in daemon.said()
