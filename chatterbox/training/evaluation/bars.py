@@ -10,6 +10,9 @@ WER_OVER_TEACHER = 5.0
 DNSMOS_BELOW_TEACHER = 0.3
 REAL_TIME_FACTOR = 0.2
 FIRST_AUDIO_MS = 150.0
+"""From the text to the sound: what the daemon takes. The wait for a writer's next words, which is in
+the other figure of the table, is the writer's.
+"""
 CHECKPOINT_MB = 30.0
 CHANCE = 0.001
 """So many loud joins may be chance down to this probability."""
@@ -38,7 +41,9 @@ def bars(figures: Figures) -> list[Bar]:
         _at_most("runaway texts", ours.get("runaway"), 0),
         *_seam_bars(ours.get("seams")),
         _at_most("real-time factor, one core", ours.get("real_time_factor"), REAL_TIME_FACTOR),
-        _at_most("first audio p50, ms", first_audio.get("first_audio_ms_p50"), FIRST_AUDIO_MS),
+        _at_most(
+            "first audio p50, ms", first_audio.get("first_audio_at_once_ms_p50"), FIRST_AUDIO_MS
+        ),
         _at_most("checkpoint, MB", figures.get("checkpoint_mb"), CHECKPOINT_MB),
     ]
 
