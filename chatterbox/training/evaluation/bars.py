@@ -10,8 +10,8 @@ WER_OVER_TEACHER = 5.0
 DNSMOS_BELOW_TEACHER = 0.3
 REAL_TIME_FACTOR = 0.2
 FIRST_AUDIO_MS = 150.0
-"""From the text to the sound: what the daemon takes. The wait for a writer's next words, which is in
-the other figure of the table, is the writer's.
+"""From the text to the sound: what the daemon takes. The wait for a writer's next words, which is
+in the other figure of the table, is the writer's.
 """
 CHECKPOINT_MB = 30.0
 CHANCE = 0.001
