@@ -192,14 +192,14 @@ class HiFT(nn.Module):
         last = len(self.ups) - 1
         for stage, up in enumerate(self.ups):
             rate *= config.upsample_rates[stage]
-            x = up(functional.leaky_relu(x, 0.1))
+            x = up(functional.leaky_relu(x, 0.1, inplace=True))
             if stage == last:
                 # The inverse STFT wants one column more than there are hops: reflect the first.
                 x = torch.cat([x[:, :, 1:2], x], dim=-1)
             stage_valid = columns if stage == last else stretched(valid, rate)
             x = masked(x, stage_valid)
             excitation = masked(self.source_downs[stage](spectrum), stage_valid)
-            x = x + self.source_resblocks[stage](excitation, stage_valid)
+            x = self.source_resblocks[stage](excitation, stage_valid).add_(x)
             x = self._fuse(stage, x, stage_valid)
         return self._synthesise(x, spectrum, columns)
 
