@@ -46,7 +46,7 @@ def thinned(sizes: Iterable[int], *, ratio: float) -> list[int]:
     """
     rising = sorted(set(sizes))
     kept = [rising[0]]
-    for size, larger in zip(rising[1:], [*rising[2:], None], strict=True):
-        if larger is None or larger > kept[-1] * ratio:
-            kept.append(size)
+    for index in range(1, len(rising)):
+        if index == len(rising) - 1 or rising[index + 1] > kept[-1] * ratio:
+            kept.append(rising[index])
     return kept

@@ -102,7 +102,7 @@ class Stages:
 
     def _make_ladders(self, num_slots: int, *, deterministic: bool) -> None:
         """A GPU captures each size, so there are few; the CPU takes any."""
-        few = self.backend.captures
+        few = self.backend.few_sizes
         config = self.config
         rows = batches_of(num_slots) if few else range(1, num_slots + 1)
         windows = min(num_slots, WIDEST_WINDOW_BATCH) if few else num_slots

@@ -29,6 +29,8 @@ class Backend(Protocol):
     """Where steps run. All calls come from the thread that owns the engine."""
 
     captures: bool
+    few_sizes: bool
+    """Each size costs a capture, so there are few of them; otherwise as many as can occur."""
 
     def capture(self, run: Callable[[], None]) -> Callable[[], None]:
         """`run` once for good: what comes back does the same work on the same memory."""
@@ -59,6 +61,7 @@ class EagerHost:
     """The CPU: everything is called as it is."""
 
     captures = False
+    few_sizes = False
 
     def capture(self, run: Callable[[], None]) -> Callable[[], None]:
         """See `Backend`."""
@@ -97,6 +100,7 @@ class EagerCuda:
     """A GPU that is told each operation by itself: to look for faults, and to compare with."""
 
     captures = False
+    few_sizes = True
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

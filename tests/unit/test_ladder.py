@@ -1,8 +1,10 @@
 """Prepared sizes, and the cutting of text that is too long for one pass of the model."""
 
+from itertools import pairwise
+
 import pytest
 
-from chatterbox.ladder import Ladder, steps_of
+from chatterbox.ladder import Ladder, batches_of, steps_of, thinned
 from chatterbox.progress import split_tokens
 
 
@@ -44,3 +46,20 @@ def test_cuts_fall_between_words_where_possible() -> None:
     assert split_tokens(tokens, 6, 0) == [[1, 1, 1, 0], [1, 1, 1, 0, 1, 1]]
     assert split_tokens([1] * 7, 3, 0) == [[1, 1, 1], [1, 1, 1], [1]]
     assert split_tokens([1] * 7, 3, None) == [[1, 1, 1], [1, 1, 1], [1]]
+
+
+def test_batches_waste_at_most_half_as_much_again() -> None:
+    """Each size is a capture, and each row of padding is computed."""
+    for longest in (1, 2, 3, 7, 64, 100, 256):
+        sizes = batches_of(longest)
+        assert (sizes[0], sizes[-1]) == (1, longest)
+        assert all(larger <= 2 * size for size, larger in pairwise(sizes))
+        assert len(sizes) <= 16
+    assert batches_of(16) == [1, 2, 4, 6, 8, 12, 16]
+
+
+def test_thinned_keeps_both_ends_and_small_steps() -> None:
+    """The first window decides the first audio, the largest must hold every window."""
+    assert thinned([10, 11, 12, 20, 30], ratio=1.5) == [10, 12, 20, 30]
+    assert thinned([5], ratio=2.0) == [5]
+    assert thinned([9, 3, 3], ratio=9.0) == [3, 9]
