@@ -93,6 +93,8 @@ class JournalSocket(logging.Handler):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
+        # Level and logger are fields. Without this, basicConfig would put them into the text.
+        self.setFormatter(logging.Formatter("%(message)s"))
         self._path = str(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 

@@ -86,6 +86,22 @@ def test_the_journal_gets_fields(tmp_path: Path, size: int) -> None:
     assert fields["SYSLOG_IDENTIFIER"] == "chatterboxd"
 
 
+def test_the_journals_message_is_the_message(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """basicConfig once put level and logger in front of it."""
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", root.level)
+    monkeypatch.setattr(log, "JOURNAL_SOCKET", tmp_path / "journal")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald:
+        journald.bind(str(tmp_path / "journal"))
+        log.set_up(level="debug", log_format="journal", environ={})
+        logging.getLogger("daemon.test").info("all is well")
+        assert parse_journal(journald.recv(2**16))["MESSAGE"] == "all is well"
+        root.handlers[0].close()
+
+
 def test_auto_is_the_journal_only_if_standard_error_leads_there(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
