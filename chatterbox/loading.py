@@ -6,6 +6,8 @@ import torch
 
 from chatterbox.checkpoint import load_s3gen, load_t3
 from chatterbox.config import ConfigError, ModelConfig
+from chatterbox.device.backend import choose_backend
+from chatterbox.device.precision import set_precision
 from chatterbox.engine import ChatterboxEngine
 from chatterbox.text.front_end import FrontEnd
 from chatterbox.text.languages import Languages
@@ -25,27 +27,40 @@ OFFICIAL_VOICE = "conds.pt"
 
 
 def load_engine(
-    model: str | None, *, num_slots: int = 4, threads: int = 1, deterministic: bool = False
+    model: str | None,
+    *,
+    num_slots: int = 4,
+    threads: int = 1,
+    deterministic: bool = False,
+    dtype: str = "float32",
+    eager: bool = False,
+    lag: int | None = None,
 ) -> ChatterboxEngine:
     """The engine for a checkpoint (default: the bundled voice), on a GPU where there is one.
 
     `model` as in `find_checkpoint`; `threads` bounds the CPU threads of torch; `deterministic` pins
-    every batch to one shape, so that neighbours cannot change a rounding. Raises ConfigError,
-    CheckpointError, VoiceError or VocabularyError with what is wrong and where.
+    every batch to one shape, so that neighbours cannot change a rounding; `dtype` is the precision
+    of the weights (`DTYPES`); `eager` captures nothing; `lag` as in `ChatterboxEngine`. Raises
+    ConfigError, CheckpointError, VoiceError or VocabularyError with what is wrong and where.
     """
     torch.set_num_threads(threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     folder, config = find_checkpoint(model)
     flow, vocoder = load_s3gen(folder, config)
+    t3 = load_t3(folder, config)
+    set_precision(t3, flow, vocoder, dtype)
     return ChatterboxEngine(
         config,
-        load_t3(folder, config),
+        t3,
         flow,
         vocoder,
         voices=load_all_voices(folder, config),
         front_end=load_front_end(folder, config),
         num_slots=num_slots,
         deterministic=deterministic,
-        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        device=device,
+        backend=choose_backend(device, eager=eager),
+        lag=lag,
     )
 
 

@@ -200,8 +200,9 @@ class Stages:
     def prepare_voice(self, voice: Voice) -> PreparedVoice:
         """Compute what does not depend on the text, and a prefill for conditions of its length."""
         device = self.device
+        weights = self.t3.model.speech_head.weight
         condition = self.t3.model.embed_condition(
-            voice.t3_speaker.to(device), voice.t3_prompt.to(device)
+            voice.t3_speaker.to(weights), voice.t3_prompt.to(device)
         )
         if condition.shape[1] not in self._conditions:
             self._add_prefill(condition)
@@ -209,7 +210,7 @@ class Stages:
             condition=condition,
             prompt_tokens=voice.prompt_tokens[0].to(device),
             prompt_mel=voice.prompt_mel[0].T.contiguous().to(device),
-            speaker=self.flow.flow.project_speaker(voice.speaker.to(device))[0],
+            speaker=self.flow.flow.project_speaker(voice.speaker.to(weights))[0].float(),
         )
 
     def _add_prefill(self, like: Tensor) -> None:

@@ -165,7 +165,7 @@ class UpsampleConformer(nn.Module):
 
     def forward(self, x: Tensor, block: Tensor) -> Tensor:
         """x [batch, tokens, channels], block [batch, tokens] → [batch, 2 * tokens, channels]."""
-        x = self.pre_lookahead_layer(self.embed(x), valid_mask(block))
+        x = self.pre_lookahead_layer(self.embed(x), valid_mask(block).type_as(x))
         x = self._attend(self.encoders, x, block)
         x = self.up_embed(self.up_layer(x))
         x = self._attend(self.up_encoders, x, block.repeat_interleave(MEL_FRAMES_PER_TOKEN, dim=1))
@@ -173,8 +173,8 @@ class UpsampleConformer(nn.Module):
 
     def _attend(self, blocks: nn.ModuleList, x: Tensor, block: Tensor) -> Tensor:
         time = x.shape[1]
-        positions = self.positions[self.longest - time : self.longest + time - 1]
-        bias = attention_bias(block)
+        positions = self.positions[self.longest - time : self.longest + time - 1].type_as(x)
+        bias = attention_bias(block).type_as(x)
         for layer in blocks:
             x = layer(x, positions, bias)
         return x

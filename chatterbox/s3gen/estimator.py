@@ -133,7 +133,9 @@ class TimeEmbedding(nn.Module):
     def forward(self, time: Tensor) -> Tensor:
         angle = time[:, None] * self.rates
         sinusoids = torch.cat([angle.sin(), angle.cos()], dim=-1)
-        return self.linear_2(functional.silu(self.linear_1(sinusoids)))
+        return self.linear_2(
+            functional.silu(self.linear_1(sinusoids.type_as(self.linear_1.weight)))
+        )
 
 
 class Estimator(nn.Module):
@@ -177,7 +179,7 @@ class Estimator(nn.Module):
         [0, 1].
         """
         valid = valid_mask(block)[:, None].type_as(x)
-        bias = attention_bias(block)
+        bias = attention_bias(block).type_as(x)
         embedded = self.time_mlp(time)
         if end_time is not None:
             embedded = self.time_embed_mixer(torch.cat([embedded, self.time_mlp(end_time)], dim=-1))

@@ -59,7 +59,8 @@ class Flow(nn.Module):
 
     def encode(self, tokens: Tensor, block: Tensor) -> Tensor:
         """tokens, block [batch, tokens] → mu [batch, mel_bins, 2 * tokens]."""
-        embedded = self.input_embedding(tokens) * valid_mask(block)[:, :, None]
+        embedded = self.input_embedding(tokens)
+        embedded = embedded * valid_mask(block)[:, :, None].type_as(embedded)
         return self.encoder_proj(self.encoder(embedded, block)).transpose(1, 2)
 
     def project_speaker(self, embedding: Tensor) -> Tensor:
@@ -70,9 +71,11 @@ class Flow(nn.Module):
         self, noise: Tensor, block: Tensor, *, mu: Tensor, speaker: Tensor, cond: Tensor
     ) -> Tensor:
         """Integrate the flow from `noise` to mel [batch, mel_bins, frames]; arguments as in
-        `Estimator.forward`.
+        `Estimator.forward`. The estimator works in the precision of its weights, the sum in that of
+        the noise.
         """
         x = noise
+        speaker, cond = speaker.type_as(mu), cond.type_as(mu)
         for step in range(self.config.steps):
             start, end = self.times[step], self.times[step + 1]
             velocity = self._velocity(
@@ -95,8 +98,8 @@ class Flow(nn.Module):
         batch = x.shape[0]
         rate = self.config.guidance
         if not rate:
-            return self.estimator(
-                x,
+            velocity: Tensor = self.estimator(
+                x.type_as(mu),
                 block,
                 mu=mu,
                 speaker=speaker,
@@ -104,14 +107,15 @@ class Flow(nn.Module):
                 time=start.expand(batch),
                 end_time=end.expand(batch) if self.config.meanflow else None,
             )
+            return velocity.type_as(x)
         # Guided (Ho & Salimans, 2022): the second half of the batch sees no conditions.
         velocity = self.estimator(
-            x.repeat(2, 1, 1),
+            x.type_as(mu).repeat(2, 1, 1),
             block.repeat(2, 1),
             mu=torch.cat([mu, torch.zeros_like(mu)]),
             speaker=torch.cat([speaker, torch.zeros_like(speaker)]),
             cond=torch.cat([cond, torch.zeros_like(cond)]),
             time=start.expand(2 * batch),
         )
-        conditional, unconditional = velocity.chunk(2)
+        conditional, unconditional = velocity.type_as(x).chunk(2)
         return (1 + rate) * conditional - rate * unconditional

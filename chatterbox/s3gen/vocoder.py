@@ -187,7 +187,9 @@ class HiFT(nn.Module):
         samples = None if num_frames is None else num_frames * SAMPLES_PER_MEL_FRAME
         columns = columns_mask(valid, SAMPLES_PER_MEL_FRAME // config.hop)
         spectrum = masked(self.fourier(source, samples), columns)
-        x = masked(self.conv_pre(masked(mel, valid)), valid)
+        # The generator works in the precision of its weights, both Fourier transforms in their own.
+        x = masked(self.conv_pre(masked(mel.type_as(self.conv_pre.weight), valid)), valid)
+        excited = spectrum.type_as(x)
         rate = 1
         last = len(self.ups) - 1
         for stage, up in enumerate(self.ups):
@@ -198,7 +200,7 @@ class HiFT(nn.Module):
                 x = torch.cat([x[:, :, 1:2], x], dim=-1)
             stage_valid = columns if stage == last else stretched(valid, rate)
             x = masked(x, stage_valid)
-            excitation = masked(self.source_downs[stage](spectrum), stage_valid)
+            excitation = masked(self.source_downs[stage](excited), stage_valid)
             x = self.source_resblocks[stage](excitation, stage_valid).add_(x)
             x = self._fuse(stage, x, stage_valid)
         return self._synthesise(x, spectrum, columns)
@@ -218,7 +220,7 @@ class HiFT(nn.Module):
         return total.div_(width)
 
     def _synthesise(self, x: Tensor, source: Tensor, columns: Tensor | None) -> Tensor:
-        outputs = self.conv_post(functional.leaky_relu(x))
+        outputs = self.conv_post(functional.leaky_relu(x)).type_as(source)
         if self.config.directed_phase:
             log_magnitude, turn = outputs[:, : self.bins], outputs[:, self.bins :]
             direction = unit(unit(source) + turn)

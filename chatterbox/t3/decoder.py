@@ -28,7 +28,7 @@ class T3Decoder(nn.Module):
             model.lay_out_for_few_rows()
         self.model = model
         self.top_k = top_k
-        self.cache = StaticCache(model.config, num_slots)
+        self.cache = StaticCache(model.config, num_slots, model.speech_head.weight.dtype)
         self.state = DecoderState(model.config, num_slots)
 
     def prefill(self, slot: Tensor, condition: Tensor, text: Tensor, num_text: Tensor) -> None:

@@ -15,7 +15,9 @@ class StaticCache(nn.Module):
     keys: Tensor
     values: Tensor
 
-    def __init__(self, config: T3Config, num_slots: int) -> None:
+    def __init__(
+        self, config: T3Config, num_slots: int, dtype: torch.dtype = torch.float32
+    ) -> None:
         super().__init__()
         shape = (
             config.layers,
@@ -25,8 +27,8 @@ class StaticCache(nn.Module):
             config.channels // config.heads,
         )
         self.scratch = config.max_sequence
-        self.register_buffer("keys", torch.zeros(shape), persistent=False)
-        self.register_buffer("values", torch.zeros(shape), persistent=False)
+        self.register_buffer("keys", torch.zeros(shape, dtype=dtype), persistent=False)
+        self.register_buffer("values", torch.zeros(shape, dtype=dtype), persistent=False)
 
     def prefill(self, rows: Tensor) -> "PrefillRows":
         """For a call that fills these rows from position 0 on."""

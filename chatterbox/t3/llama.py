@@ -48,7 +48,8 @@ def rotated(x: Tensor, rotary: Tensor) -> Tensor:
     """x [rows, heads, time, head_channels] turned by rotary [rows or 1, time, 2, head_channels]."""
     cosine, sine = rotary[:, None, :, 0], rotary[:, None, :, 1]
     first, second = x.chunk(2, dim=-1)
-    return x * cosine + torch.cat([-second, first], dim=-1) * sine
+    turned = x * cosine + torch.cat([-second, first], dim=-1) * sine
+    return turned.type_as(x)  # the table keeps full precision
 
 
 class Attention(nn.Module):

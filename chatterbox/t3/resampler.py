@@ -71,4 +71,5 @@ class ConditionEncoder(nn.Module):
 
     def emotion(self, exaggeration: Tensor) -> Tensor:
         """exaggeration [rows] → its row, [rows, 1, channels]"""
-        return self.emotion_adv_fc(exaggeration[:, None, None])
+        value = exaggeration[:, None, None].type_as(self.emotion_adv_fc.weight)
+        return self.emotion_adv_fc(value)
