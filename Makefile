@@ -6,6 +6,8 @@ TEXT ?= Hello there. This sentence was written piece by piece, and you are heari
 OUT ?= speech.wav
 VOICE ?=
 PORT ?= 8765
+# Other people's programs live apart: their versions need not agree with ours.
+CLIENTS_VENV ?= .venv-clients
 ARGS ?=
 PREFIX ?= /opt/chatterboxd
 DESTDIR ?= /
@@ -22,13 +24,14 @@ RUN := $(VENV)/bin/python
 TEST_ENVIRONMENT := PYTHONASYNCIODEBUG=1 OMP_NUM_THREADS=1
 # Text for training: Debian's package, unpacked here if it is not installed.
 WORDNET := $(if $(wildcard /usr/share/wordnet/data.noun),,build/wordnet)/usr/share/wordnet
-UV_COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
-	--generate-hashes --no-annotate --no-emit-index-url --custom-compile-command "make lock" $(ARGS) pyproject.toml
+UV_LOCK = $(VENV)/bin/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
+	--generate-hashes --no-annotate --no-emit-index-url --custom-compile-command "make lock" $(ARGS)
+UV_COMPILE = $(UV_LOCK) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help speak serve test check format test-long bench gpu-check train-tiny eval-voice check-official lock clean \
+.PHONY: help speak serve test check format test-long test-compat bench-compat bench gpu-check train-tiny eval-voice check-official lock clean \
 	install uninstall audit \
-	runtime dev train
+	runtime compat dev train compat-test
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +68,12 @@ gpu-check: dev ## Run the tests that need a GPU, or say that there is none
 		$(RUN) -m pytest -m gpu tests/gpu; \
 	else echo "gpu-check: torch sees no CUDA device here, so there is nothing to check"; fi
 
+test-compat: train compat-test ## Let the clients of OpenAI, Pipecat, LiveKit and Wyoming speak through the daemon
+	$(TEST_ENVIRONMENT) CLIENTS_PYTHON=$(CLIENTS_VENV)/bin/python $(RUN) -m pytest tests/compat $(ARGS)
+
+bench-compat: train compat-test ## Compare with wyoming-piper in one run of wyoming-bench, draw docs/beside_piper.png
+	PYTHONPATH=. CLIENTS_PYTHON=$(CLIENTS_VENV)/bin/python $(RUN) tests/bench/beside_piper.py $(ARGS)
+
 train-tiny: train $(WORDNET)/data.noun ## Train the bundled voice from nothing (hours on a CPU; resumable); ARGS=
 	$(RUN) -m chatterbox.training all --wordnet $(WORDNET) $(ARGS)
 
@@ -81,12 +90,18 @@ check-official: train ## Compare streaming with the whole utterance on official 
 
 lock: dev ## Write requirements/*.txt anew from pyproject.toml; ARGS=--upgrade takes newer versions
 	$(UV_COMPILE) --output-file requirements/runtime.txt
-	$(UV_COMPILE) --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
-	$(UV_COMPILE) --extra dev --extra train --constraint requirements/dev.txt \
+	$(UV_COMPILE) --extra compat --constraint requirements/runtime.txt --output-file requirements/compat.txt
+	$(UV_COMPILE) --extra compat --extra dev --constraint requirements/compat.txt \
+		--output-file requirements/dev.txt
+	$(UV_COMPILE) --extra compat --extra dev --extra train --constraint requirements/dev.txt \
 		--output-file requirements/train.txt
+	$(UV_LOCK) --group compat-test --output-file requirements/compat-test.txt
 
-runtime dev train:
+runtime compat dev train:
 	@$(PYTHON) tools/setup_venv.py $@
+
+compat-test:
+	@VENV=$(CLIENTS_VENV) $(PYTHON) tools/setup_venv.py $@
 
 install: ## As root: the daemon in PREFIX, its units, settings in /etc/chatterboxd
 	$(PYTHON) tools/install.py install --prefix $(PREFIX) --destdir $(DESTDIR)

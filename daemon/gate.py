@@ -71,8 +71,14 @@ class Gate:
         if not self._is_welcome_origin(headers):
             return Refusal(http.HTTPStatus.FORBIDDEN, "origin")
         bearer = self.bearer(path, headers)
-        if bearer is None:
-            return unauthorized()
+        return unauthorized() if bearer is None else self._place(bearer, peer)
+
+    def admit_unasked(self, *, address: object) -> Admission | Refusal:
+        """For a protocol in which nobody can show a token."""
+        peer = self.peer(Headers(), address=address)
+        return self.too_fast(peer) or self.unready() or self._place(ANYBODY, peer)
+
+    def _place(self, bearer: Bearer, peer: str) -> Admission | Refusal:
         busy = http.HTTPStatus.TOO_MANY_REQUESTS
         if self._per_peer[peer] >= self._config.max_sessions_per_peer:
             return Refusal(busy, "peer", self._config.retry_after_s)

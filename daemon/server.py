@@ -22,8 +22,9 @@ from chatterbox.api import SpeechEngine
 from daemon import listener as listening
 from daemon.agent_check import agent_line, serve_agent
 from daemon.config import Config, ConfigError
+from daemon.dialects.doors import Doors, bound_doors
 from daemon.engine_thread import EngineThread
-from daemon.errors import EngineBroken, GoingAway
+from daemon.errors import EngineBroken, EngineFailed, GoingAway
 from daemon.front_door import open_door
 from daemon.gate import Gate
 from daemon.health import Heartbeat
@@ -32,6 +33,7 @@ from daemon.notify import Notifier, watchdog_s
 from daemon.offer import Offer
 from daemon.routes import Routes
 from daemon.session import Session
+from daemon.studio import Studio
 from daemon.tls import Certificate
 from daemon.tokens import TokenBook, is_readable_by_all
 from daemon.web import Site
@@ -81,6 +83,9 @@ class Daemon:
         self._broken: Exception | None = None
         self.port: int | None = None
         """The port that it listens on; None before and after."""
+        self.doors: Doors | None = None
+        """Where it listens for other dialects."""
+        self._studio: Studio | None = None
 
     @property
     def num_sessions(self) -> int:
@@ -90,7 +95,12 @@ class Daemon:
 
     async def run(self, *, on_listening: Callable[[], None] | None = None) -> int:
         try:
-            with self._signals(), self._socket() as listener:
+            needs_token = not self._gate.tokens.is_empty
+            with (
+                self._signals(),
+                self._socket() as listener,
+                bound_doors(self._config, needs_token=needs_token) as self.doors,
+            ):
                 offer = await self._warm_up()
                 if offer is not None:
                     await self._serve(listener, offer, on_listening)
@@ -180,8 +190,21 @@ class Daemon:
             is_alive=lambda: heartbeat.silent_for_s < self._config.stuck_s,
             answer_elsewhere=lambda request, path: site.answer(request, path=path),
         )
+        self._studio = Studio(
+            engine=self._engine,
+            gate=self._gate,
+            metrics=self.metrics,
+            offer=offer,
+            executor=self._executor,
+        )
         self._watch(offer)
-        async with self._beating(heartbeat), self._agent(listener):
+        assert self.doors is not None, "they are bound before the engine is built"
+        tls = self._certificate.context if self._certificate else None
+        async with (
+            self._beating(heartbeat),
+            self._agent(listener),
+            self.doors.opened(self._studio, tls=tls),
+        ):
             server = await open_door(
                 listener,
                 config=self._config,
@@ -196,7 +219,8 @@ class Daemon:
             self.port = listener.getsockname()[1] if listener.family != socket.AF_UNIX else 0
             with listening.port_file(self._config.port_file, self.port):
                 url = listening.url_of(listener, is_secure=self._certificate is not None)
-                sys.stderr.write(f"listening on {url}\n")
+                for line in (url, *self.doors.urls(is_secure=tls is not None)):
+                    sys.stderr.write(f"listening on {line}\n")
                 sys.stderr.flush()
                 self._notifier.ready(self._status())
                 if on_listening is not None:
@@ -233,7 +257,7 @@ class Daemon:
                 "sessions": ("Sessions now.", lambda: self._gate.num_sessions),
                 "sessions_limit": ("Sessions at most.", lambda: self._config.max_sessions),
                 "slots": ("Slots of the engine.", lambda: offer.info.num_slots),
-                "contexts": ("Live contexts.", lambda: sum(s.num_contexts for s in self._sessions)),
+                "contexts": ("Live contexts.", self._num_contexts),
                 "lead_seconds_min": (
                     "Least audio that a speaking listener has ahead; NaN if nobody speaks.",
                     lambda: min(self._leads_s(), default=float("nan")),
@@ -246,6 +270,10 @@ class Daemon:
                 "tasks": ("Tasks of the event loop.", lambda: len(asyncio.all_tasks())),
             }
         )
+
+    def _num_contexts(self) -> int:
+        num_streams = 0 if self._studio is None else self._studio.num_streams
+        return num_streams + sum(session.num_contexts for session in self._sessions)
 
     def _leads_s(self) -> list[float]:
         return [lead_s for session in self._sessions for lead_s in session.leads_s()]
@@ -310,6 +338,8 @@ class Daemon:
         # 3. Whoever is left is closed in mid-speech, or dropped if it does not read.
         for session in list(self._sessions):
             session.break_off(GoingAway("the daemon shuts down"))
+        if self._studio is not None:
+            self._studio.break_off(EngineFailed("the daemon shuts down"))
         await self._wait_for_sessions(3 * _CLOSE_S)
         # 4. The port is closed, and with the last connection so is the server.
         server.close()
@@ -317,7 +347,7 @@ class Daemon:
         # 5. Nobody posts any more: `_stop_threads` ends the engine and the encoders.
 
     async def _wait_for_sessions(self, longest_s: float, *, or_forced: bool = False) -> None:
-        waits = [asyncio.ensure_future(self._no_sessions.wait())]
+        waits: list[asyncio.Future[object]] = [asyncio.ensure_future(self._wait_until_quiet())]
         if or_forced:
             waits.append(asyncio.ensure_future(self._force.wait()))
         done, pending = await asyncio.wait(
@@ -327,6 +357,11 @@ class Daemon:
             wait.cancel()
         if not done:
             _log.warning("%d sessions are still open after %g s", len(self._sessions), longest_s)
+
+    async def _wait_until_quiet(self) -> None:
+        await self._no_sessions.wait()
+        if self._studio is not None:
+            await self._studio.wait_until_quiet()
 
     async def _stop_threads(self) -> None:
         self._executor.shutdown(cancel_futures=True)
@@ -358,5 +393,7 @@ class Daemon:
         self._broken = error
         for session in list(self._sessions):
             session.break_off(EngineBroken("the speech engine broke"))
+        if self._studio is not None:
+            self._studio.break_off(EngineFailed("the speech engine broke"))
         self._gate.close()
         self._stop.set()

@@ -70,6 +70,8 @@ _FROM_TEXT: Mapping[type, Callable[[str], Any]] = {
 }
 _NOT_SET = {int: "8766", str: '"/path/to/checkpoint"', Path: '"/path/to/file"'}
 """What stands in the example where there is no default."""
+_NOT_SET_IN = {"N": "1", "URI": '"tcp://127.0.0.1:10700"', "NAME": '"kitchen"'}
+"""The same by unit, where that says more."""
 _WHAT = {
     bool: "true or false",
     int: "a whole number",
@@ -261,11 +263,13 @@ def example() -> str:
             choices = f" One of {', '.join(item.setting.choices)}." if item.setting.choices else ""
             secret = " Better in the environment, or in token_file." * item.setting.is_secret
             lines += ["", f"# {_sentence(item.setting.help)}{choices}{secret}"]
-            no_default = item.default is None
-            lines.append(
-                f"# {item.name} = {_NOT_SET[item.kind] if no_default else _toml(item.default)}"
-            )
+            shown = _toml(item.default) if item.default is not None else _not_set(item)
+            lines.append(f"# {item.name} = {shown}")
     return "\n".join(lines) + "\n"
+
+
+def _not_set(item: Named) -> str:
+    return _NOT_SET_IN.get(item.setting.unit, _NOT_SET[item.kind])
 
 
 def _sentence(text: str) -> str:

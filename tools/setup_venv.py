@@ -1,4 +1,4 @@
-"""The name of a lock (runtime, dev or train) in, a virtual environment that holds it out.
+"""The name of a lock (runtime, compat, dev ...) in, a virtual environment that holds it out.
 
 Standard library only: it is what runs before anything is installed. Nothing outside the
 environment's folder changes, and a second run with an unchanged lock does nothing.
@@ -23,11 +23,12 @@ if not (3, 11) <= sys.version_info[:2] < (3, 15):
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / os.environ.get("VENV", ".venv")
-# Each lock holds everything of the ones before it, at the same versions.
-LOCKS = ("runtime", "dev", "train")
-DOWNLOAD_GB = {"runtime": 2.8, "dev": 2.8, "train": 3.0}
+# Each lock holds everything of the ones before it, at the same versions; but for the last, which
+# has an environment of its own.
+LOCKS = ("runtime", "compat", "dev", "train", "compat-test")
+DOWNLOAD_GB = {"runtime": 2.8, "compat": 2.8, "dev": 2.8, "train": 3.0, "compat-test": 3.2}
 # The wheels, pip's cache of them, and what they unpack to.
-DISK_GB = {"runtime": 11, "dev": 11, "train": 12}
+DISK_GB = {"runtime": 11, "compat": 11, "dev": 11, "train": 12, "compat-test": 13}
 BIG_MB = 20.0
 
 

@@ -1,5 +1,6 @@
 """requirements/*.txt: hashed, without an index, agreeing with each other and pyproject.toml."""
 
+import itertools
 import re
 import tomllib
 from pathlib import Path
@@ -7,7 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-LOCKS = ("runtime", "dev", "train")
+LOCKS = ("runtime", "compat", "dev", "train")
+APART = "compat-test"
+"""Other people's programs, in an environment of their own."""
 
 
 def pins_of(name: str) -> dict[str, tuple[str, int]]:
@@ -27,7 +30,10 @@ def pins_of(name: str) -> dict[str, tuple[str, int]]:
 
 
 def direct_requirements(name: str) -> list[str]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    if name == APART:
+        return list(settings["dependency-groups"][name])
+    project = settings["project"]
     extras = project["optional-dependencies"]
     wanted = list(project["dependencies"])
     for extra in LOCKS[1 : LOCKS.index(name) + 1]:
@@ -35,7 +41,7 @@ def direct_requirements(name: str) -> list[str]:
     return wanted
 
 
-@pytest.mark.parametrize("name", LOCKS)
+@pytest.mark.parametrize("name", [*LOCKS, APART])
 def test_every_line_is_pinned_and_hashed_and_no_index_is_named(name: str) -> None:
     """An unhashed line breaks `--require-hashes`; a named index breaks mirrors and offline use."""
     assert len(pins_of(name)) > 20
@@ -45,7 +51,7 @@ def test_every_line_is_pinned_and_hashed_and_no_index_is_named(name: str) -> Non
     assert "--find-links" not in text
 
 
-@pytest.mark.parametrize("name", LOCKS)
+@pytest.mark.parametrize("name", [*LOCKS, APART])
 def test_direct_requirements_are_in_the_lock(name: str) -> None:
     """A dependency added to pyproject without `make lock` would be missing for every newcomer."""
     pins = pins_of(name)
@@ -58,7 +64,7 @@ def test_direct_requirements_are_in_the_lock(name: str) -> None:
             assert pins[package[0]][0] == exact[1]
 
 
-@pytest.mark.parametrize(("smaller", "larger"), [("runtime", "dev"), ("dev", "train")])
+@pytest.mark.parametrize(("smaller", "larger"), list(itertools.pairwise(LOCKS)))
 def test_a_larger_lock_holds_the_smaller_one_unchanged(smaller: str, larger: str) -> None:
     """`make test` after `make speak` must add packages, never swap versions under the daemon."""
     pins = pins_of(larger)

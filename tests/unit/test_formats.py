@@ -1,0 +1,143 @@
+"""Every output format, decoded again by FFmpeg: the sound that went in comes out, whole."""
+
+import io
+import wave
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from daemon.formats.choice import CONTENT_TYPES, FormatMissing, new_stream_encoder
+
+Sound = NDArray[np.floating[Any]]
+RATE = 24_000
+CONTAINERS = {"opus": "ogg", "mp3": "mp3", "flac": "flac", "aac": "aac"}
+DURATION_S = 1.7
+
+
+def tone(duration_s: float = DURATION_S) -> NDArray[np.float32]:
+    times = np.arange(int(duration_s * RATE)) / RATE
+    return (0.4 * np.sin(2 * np.pi * 330 * times)).astype(np.float32)
+
+
+def encoded(name: str, samples: Sound, *, piece: int = 1000, rate: int = RATE) -> bytes:
+    encoder = new_stream_encoder(name, sample_rate=rate)
+    parts = [encoder.begin()]
+    parts += [
+        encoder.encode(samples[at : at + piece].astype(np.float32))
+        for at in range(0, samples.size, piece)
+    ]
+    return b"".join([*parts, encoder.finish()])
+
+
+def decoded(data: bytes, name: str) -> tuple[Sound, int]:
+    """Samples, and their rate."""
+    if name == "pcm":
+        return np.frombuffer(data, "<i2").astype(np.float32) / 32767, RATE
+    if name == "wav":
+        return np.frombuffer(data[44:], "<i2").astype(np.float32) / 32767, RATE
+    with av.open(io.BytesIO(data), mode="r", format=CONTAINERS[name]) as container:
+        rate = container.streams.audio[0].rate
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
+        blocks = [
+            part.to_ndarray().reshape(-1)
+            for frame in container.decode(audio=0)
+            for part in resampler.resample(frame)
+        ]
+    return np.concatenate(blocks), rate
+
+
+def loudest_hz(samples: Sound, rate: int) -> float:
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(samples.size)))
+    return float(np.argmax(spectrum)) * rate / samples.size
+
+
+@pytest.mark.parametrize("name", CONTENT_TYPES)
+def test_what_is_decoded_is_what_went_in(name: str) -> None:
+    """A lost tail cuts the last word; a wrong rate in a header makes the voice too high or low."""
+    samples, rate = decoded(encoded(name, tone()), name)
+    assert loudest_hz(samples, rate) == pytest.approx(330, abs=2)
+    # MP3 and AAC add the delay of their codec and fill the last of their frames.
+    slack_s = {"mp3": 0.15, "aac": 0.15}.get(name, 0.0001)
+    assert DURATION_S - 0.0001 <= samples.size / rate <= DURATION_S + slack_s
+    middle = samples[samples.size // 3 : samples.size // 2]
+    assert float(np.sqrt(np.mean(middle**2))) == pytest.approx(0.4 / np.sqrt(2), rel=0.08)
+
+
+@pytest.mark.parametrize("name", CONTENT_TYPES)
+def test_bytes_leave_while_audio_arrives(name: str) -> None:
+    """A format that waits for the end is no stream: first audio would come with the last."""
+    encoder = new_stream_encoder(name)
+    head = encoder.begin()
+    early = b"".join(encoder.encode(tone(0.1)) for _ in range(5))
+    late = encoder.encode(tone(3.0)) + encoder.finish()
+    assert len(early) > 0.05 * len(late)
+    assert len(head + early) > 500
+
+
+@pytest.mark.parametrize("name", ["pcm", "wav", "opus", "flac"])
+def test_pieces_do_not_matter(name: str) -> None:
+    """Chunks of the engine have odd sizes; a format that pads each would click at every border."""
+    one, _rate = decoded(encoded(name, tone(), piece=100_000), name)
+    many, _rate = decoded(encoded(name, tone(), piece=337), name)
+    np.testing.assert_array_equal(one, many)
+
+
+@pytest.mark.parametrize("name", CONTENT_TYPES)
+def test_nothing_to_say_is_still_a_file(name: str) -> None:
+    """A text of nothing but a smiley has no audio; the answer must not crash on the way out."""
+    data = encoded(name, tone(0.0))
+    if name in ("wav", "pcm"):
+        assert len(data) == (44 if name == "wav" else 0)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000])
+def test_another_rate_keeps_pitch_and_length(rate: int) -> None:
+    """Telephony asks for 8 kHz; a resampler that drops its tail or its rate is heard at once."""
+    data = encoded("pcm", tone(), rate=rate)
+    samples = np.frombuffer(data, "<i2").astype(np.float32) / 32767
+    assert samples.size / rate == pytest.approx(DURATION_S, abs=0.001)
+    assert loudest_hz(samples, rate) == pytest.approx(330, abs=2)
+
+
+def test_the_header_of_a_wav_is_one_that_readers_take() -> None:
+    """Readers differ in what they do with a length that is not known; Python's must read on."""
+    data = encoded("wav", tone(0.5))
+    with wave.open(io.BytesIO(data)) as file:
+        assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (RATE, 1, 2)
+        assert len(file.readframes(12_000)) == 24_000
+
+
+def test_loud_samples_do_not_wrap_around() -> None:
+    """A model's sample above 1 must clip; wrapped, it is a click at full scale."""
+    data = encoded("pcm", np.array([1.5, -1.5], dtype=np.float32))
+    assert np.frombuffer(data, "<i2").tolist() == [32767, -32767]
+
+
+def test_a_format_without_its_library_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra, mp3 must be refused in words, and opus must go on working."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(FormatMissing, match="make compat"):
+        new_stream_encoder("mp3")
+    assert encoded("opus", tone(0.2)).startswith(b"OggS")
+
+
+def test_an_unknown_format_is_an_error() -> None:
+    """A dialect that lets a typo through would send the wrong bytes under that name."""
+    with pytest.raises(ValueError, match="vorbis"):
+        new_stream_encoder("vorbis")
+
+
+@pytest.mark.parametrize("tempo", [0.25, 0.7, 1.5, 4.0])
+def test_another_tempo_keeps_the_pitch(tempo: float) -> None:
+    """Faster speech by playing samples faster is a chipmunk."""
+    encoder = new_stream_encoder("pcm", tempo=tempo)
+    sound = tone()
+    parts = [encoder.encode(sound[at : at + 1111]) for at in range(0, sound.size, 1111)]
+    data = b"".join([*parts, encoder.finish()])
+    samples = np.frombuffer(data, "<i2").astype(np.float32) / 32767
+    assert samples.size / RATE == pytest.approx(DURATION_S / tempo, abs=0.08)
+    assert loudest_hz(samples, RATE) == pytest.approx(330, abs=5)
+    assert new_stream_encoder("pcm", tempo=tempo).finish() == b""
