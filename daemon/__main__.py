@@ -33,6 +33,8 @@ def engine_builder(config: Config) -> Callable[[], SpeechEngine]:
             num_slots=config.num_slots,
             threads=config.threads,
             deterministic=config.deterministic,
+            dtype=config.dtype,
+            eager=config.eager,
         )
 
     return build
