@@ -187,6 +187,7 @@ def test_silent_connections_do_not_use_up_the_files() -> None:
             finally:
                 for plug in plugs:
                     plug.close()
+            await daemon.until(lambda: len(asyncio.all_tasks()) < 50)  # their tasks have ended
             async with daemon.wire() as wire:
                 assert (await wire.speak("a", "Hello.")).end.samples
 
