@@ -8,6 +8,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 SERVER_VERSION = "0.1.0"
 ENGINES = ("chatterbox", "sine")
@@ -15,12 +16,14 @@ DTYPES = ("float32", "bfloat16", "float16")
 SHORTEST_LEAD_MS = 200
 LONGEST_LEAD_MS = 120_000
 LONGEST_BUFFER_DELAY_MS = 60_000
+LONGEST_SILENCE_MS = 5_000
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("auto", "text", "json", "journal")
 
 GROUPS = {
     "listening": "where it listens",
     "engine": "who speaks",
+    "dialects": "clients of other services, as they are",
     "limits": "limits and defaults for clients",
     "security": "who may come in",
     "operation": "operation",
@@ -97,6 +100,32 @@ class Config:
     )
     sine_step_ms: int = _setting(200, "engine", "engine sine: audio made by one step", "MS")
     sine_cost_ms: float = _setting(0.0, "engine", "engine sine: time that one step takes", "MS")
+
+    openai_port: int | None = _setting(
+        None,
+        "dialects",
+        "TCP port for clients of OpenAI's speech API (HTTP), on the address of `host`",
+        "PORT",
+    )
+    wyoming: str | None = _setting(
+        None,
+        "dialects",
+        "listen for Home Assistant (Wyoming protocol), such as tcp://127.0.0.1:10700; it knows no"
+        " tokens",
+        "URI",
+    )
+    wyoming_zeroconf: str | None = _setting(
+        None,
+        "dialects",
+        "announce that address in the local network under this name (needs the extra compat)",
+        "NAME",
+    )
+    wyoming_silence_ms: int = _setting(
+        0,
+        "dialects",
+        "silence after each Wyoming answer, for loudspeakers that cut the end",
+        "MS",
+    )
 
     max_sessions: int = _setting(
         100, "limits", "connections at a time; more are refused with HTTP 503", "N"
@@ -184,6 +213,19 @@ class Config:
             _require(getattr(self, name) in choices, f"{name} must be one of {', '.join(choices)}")
         _require(0 <= self.port <= 65_535, "port must lie between 0 and 65535")
         _require(0 <= (self.agent_port or 0) <= 65_535, "agent_port must lie between 0 and 65535")
+        _require(0 <= (self.openai_port or 0) <= 65_535, "openai_port must lie between 0 and 65535")
+        _require(
+            self.wyoming is None or _is_tcp_uri(self.wyoming),
+            "wyoming must be an address such as tcp://127.0.0.1:10700",
+        )
+        _require(
+            self.wyoming_zeroconf is None or self.wyoming is not None,
+            "wyoming_zeroconf needs wyoming",
+        )
+        _require(
+            0 <= self.wyoming_silence_ms <= LONGEST_SILENCE_MS,
+            f"wyoming_silence_ms must lie between 0 and {LONGEST_SILENCE_MS}",
+        )
         for name in _AT_LEAST_ONE:
             _require(getattr(self, name) >= 1, f"{name} must be at least 1")
         for name in ("stall_s", "ping_s", "stuck_s", "start_s"):
@@ -236,6 +278,14 @@ def _is_network(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_tcp_uri(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme == "tcp" and bool(parts.hostname) and parts.port is not None
+    except ValueError:
+        return False
 
 
 def _is_origin(text: str) -> bool:
