@@ -60,7 +60,10 @@ class Optimizers:
         self, module: nn.Module, matrices: Sequence[nn.Parameter], optimisation: Optimisation
     ) -> None:
         chosen = {id(parameter) for parameter in matrices}
-        trained = [p for p in module.parameters() if p.requires_grad and id(p) not in chosen]
+        # Saved state goes by position: sorted, it survives a change of the modules' order.
+        named = sorted(module.named_parameters())
+        trained = [p for _, p in named if p.requires_grad and id(p) not in chosen]
+        matrices = [p for _, p in named if id(p) in chosen]
         groups: list[dict[str, object]] = [
             {
                 "params": [p for p in trained if p.ndim > 1],

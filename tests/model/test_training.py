@@ -19,7 +19,7 @@ from chatterbox.training import stages
 from chatterbox.training.curves import read_log
 from chatterbox.training.dataset import SpeechData
 from chatterbox.training.flow import DecoderTrainee, schedule_starts
-from chatterbox.training.loop import Budget, Optimisation, load_trained, train
+from chatterbox.training.loop import Budget, Optimisation, Optimizers, load_trained, train
 from chatterbox.training.mel import log_mel
 from chatterbox.training.recogniser import at_hearing_rate, word_errors, words_of
 from chatterbox.training.speed import fast_training
@@ -238,6 +238,22 @@ def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
     longer = _tiny_training(tmp_path, 40)
     assert not torch.equal(longer, first)
     assert torch.load(tmp_path / "tiny.pt", weights_only=True)["step"] == 40
+
+
+def test_saved_optimizers_know_their_parameters() -> None:
+    """Guards resuming after the modules changed their order: a state put to another parameter's
+    place once crashed the fused optimizer.
+    """
+    first, third = nn.Linear(2, 3, bias=False), nn.Linear(5, 7, bias=False)
+    wide = nn.ModuleDict({"b": third, "a": first})
+    narrow = nn.ModuleDict({"a": first, "b": third})
+    old, new = (Optimizers(module, [], Optimisation(peak=0.1)) for module in (narrow, wide))
+    (first.weight.sum() + third.weight.sum()).backward()  # type: ignore[no-untyped-call]
+    old.step(0.1)
+    new.load(old.state())
+    new.step(0.1)
+    shapes = [tuple(state["exp_avg"].shape) for state in new.state()[0]["state"].values()]  # type: ignore[attr-defined]
+    assert shapes == [(3, 2), (7, 5)], "by name: a, then b"
 
 
 def test_training_learns(tmp_path: Path) -> None:
