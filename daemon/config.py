@@ -16,7 +16,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 SHORTEST_LEAD_MS = 200
 LONGEST_LEAD_MS = 120_000
 LONGEST_BUFFER_DELAY_MS = 60_000
-LONGEST_SILENCE_MS = 5_000
+LONGEST_SILENCE_MS = 10_000
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("auto", "text", "json", "journal")
 

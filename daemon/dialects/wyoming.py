@@ -9,6 +9,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import numpy as np
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
@@ -46,20 +47,10 @@ async def serve_wyoming(listener: socket.socket, studio: Studio) -> AsyncIterato
     """Answers for as long as the block lasts."""
     tasks: set[asyncio.Task[None]] = set()
 
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None, "asyncio runs this as a task"
+    def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(_talk(reader, writer, studio), name="wyoming connection")
         tasks.add(task)
-        try:
-            await _Connection(reader, writer, studio).run()
-        except ConnectionError:
-            _log.debug("a Wyoming client went away")
-        except TimeoutError:
-            _log.warning("a Wyoming client does not read")
-            writer.transport.abort()
-        finally:
-            tasks.discard(task)
-            writer.close()
+        task.add_done_callback(tasks.discard)
 
     server = await asyncio.start_server(
         talk, sock=listener, limit=studio.offer.config.max_message_bytes
@@ -68,10 +59,25 @@ async def serve_wyoming(listener: socket.socket, studio: Studio) -> AsyncIterato
         yield
     finally:
         server.close()
-        for task in tasks:
+        running = list(tasks)
+        for task in running:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
         await server.wait_closed()
+
+
+async def _talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, studio: Studio) -> None:
+    try:
+        await _Connection(reader, writer, studio).run()
+    except ConnectionError:
+        _log.debug("a Wyoming client went away")
+    except TimeoutError:
+        _log.warning("a Wyoming client does not read")
+        writer.transport.abort()
+    except Exception:  # noqa: BLE001 - logged; the other connections go on
+        _log.exception("a Wyoming connection failed")
+    finally:
+        writer.close()
 
 
 class _BoundedReader(asyncio.StreamReader):
@@ -138,9 +144,11 @@ class _Connection:
     async def _read(self, bearer: Bearer) -> None:
         while True:
             try:
-                event = await async_read_event(self._reader)
+                event: Any = await async_read_event(self._reader)
                 if event is None:
                     return
+                if not isinstance(event.type, str) or not isinstance(event.data, dict):
+                    raise BadMessage("an event has a type, and its data is an object")
                 await self._take(event, bearer)
             except asyncio.IncompleteReadError:
                 return

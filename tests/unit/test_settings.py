@@ -38,6 +38,8 @@ def changed(name: str) -> tuple[str, object]:
         return other, other
     if name == "allowed_origins":
         return "https://a.example", ("https://a.example",)
+    if name == "wyoming":
+        return "tcp://127.0.0.1:1", "tcp://127.0.0.1:1"
     return CHANGED[item.kind]
 
 
@@ -53,9 +55,12 @@ def test_nothing_said_gives_the_defaults() -> None:
 def test_every_setting_has_an_option_a_variable_and_a_key(item, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """A setting that only tests can reach is no setting; each source must read each type."""
     text, value = changed(item.name)
-    pair = {"tls_cert": "tls_key", "tls_key": "tls_cert"}.get(item.name)
+    also = {
+        "tls_cert": ["--tls-key", "x"],
+        "tls_key": ["--tls-cert", "x"],
+        "wyoming_zeroconf": ["--wyoming", "tcp://127.0.0.1:1"],
+    }.get(item.name, [])
     argv = [item.option] if item.kind is bool else [item.option, text]
-    also = ["--" + pair.replace("_", "-"), "x"] if pair else []
     if not item.setting.is_secret:
         assert getattr(parse(*argv, *also).config, item.name) == value
     assert getattr(parse(*also, environ={item.variable: text}).config, item.name) == value
