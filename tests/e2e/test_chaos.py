@@ -83,7 +83,12 @@ async def vanish_somewhere(daemon: Process, chance: random.Random) -> None:
         return
     try:
         connection = await connect(
-            daemon.url, compression=None, proxy=None, ping_interval=None, open_timeout=30
+            daemon.url,
+            compression=None,
+            proxy=None,
+            ping_interval=None,
+            close_timeout=1,
+            open_timeout=30,
         )
     except InvalidStatus as error:
         assert error.response.status_code == 503  # noqa: PT017 - the storm may find it full
