@@ -91,7 +91,7 @@ class CapturedStage:
             return
         self.plan.zero_()
         for rung in self.rungs:
-            self._prepared[rung] = self._backend.capture(partial(self._call, rung))
+            self._prepared[rung] = self._backend.capture(partial(self.call, rung))
             yield rung
         self._addresses = [
             (module, name, buffer.data_ptr())
@@ -113,11 +113,15 @@ class CapturedStage:
         replay = self._prepared.get(rung)
         if replay is None:
             self.eager_runs += 1
-            self._call(rung)
+            self.call(rung)
         else:
             self.check_addresses()
             self.replays[rung] += 1
             replay()
+        return self.result(rung)
+
+    def result(self, rung: Rung) -> Tensor | None:
+        """Where this rung's results lie."""
         return self._result.get(rung)
 
     def check_addresses(self) -> None:
@@ -127,7 +131,8 @@ class CapturedStage:
             if buffer is None or buffer.data_ptr() != address:
                 raise MovedMemory(f"{self.name}: {name} was rebound after it was captured")
 
-    def _call(self, rung: Rung) -> None:
+    def call(self, rung: Rung) -> None:
+        """What a replay does, operation by operation; the plan is in its place."""
         result = self._function(self.plan[: rung.rows], rung.size)
         assert (result is None) == (self._out is None), f"{self.name}: an output too many or few"
         if result is not None and self._out is not None:

@@ -19,6 +19,8 @@ from chatterbox.device.captured_stage import CapturedStage, MovedMemory
 from chatterbox.device.transfers import PlanRow, Readback, Staging
 from chatterbox.engine import ChatterboxEngine
 from chatterbox.ladder import Ladder
+from tests.gpu.rungs import largest_difference
+from tests.gpu.steps import stage_calls
 from tests.model.random_engine import (
     CONFIG,
     LLAMA,
@@ -36,14 +38,16 @@ BOTH = pytest.mark.parametrize("config", [CONFIG, LLAMA], ids=["gpt2", "llama"])
 Heard = dict[int, list[object]]
 
 
-def _engine(
+def crowded_engine(
     config: ModelConfig,
     *,
     backend: Backend | None = None,
     lag: int = 0,
     stop_bias: float | None = None,
     deterministic: bool = False,
+    device: torch.device = CPU,
 ) -> ChatterboxEngine:
+    """Three slots, two voices."""
     t3, flow, vocoder = random_modules(config)
     if stop_bias is not None and t3.speech_head.bias is not None:
         t3.speech_head.bias.requires_grad_(False)[config.t3.stop_speech_token] = stop_bias
@@ -58,10 +62,11 @@ def _engine(
         deterministic=deterministic,
         backend=backend,
         lag=lag,
+        device=device,
     )
 
 
-def _crowd(engine: ChatterboxEngine, *, rests: Sequence[int] = ()) -> Heard:
+def speak_crowd(engine: ChatterboxEngine, *, rests: Sequence[int] = ()) -> Heard:
     """Six segments over three slots, started as slots become free, one cancelled on its way; those
     in slots of `rests` step every second time. Segment → its events.
     """
@@ -97,7 +102,7 @@ def _crowd(engine: ChatterboxEngine, *, rests: Sequence[int] = ()) -> Heard:
     return heard
 
 
-def _samples(heard: list[object]) -> NDArray[np.float32]:
+def joined(heard: list[object]) -> NDArray[np.float32]:
     return np.concatenate(
         [np.zeros(0, np.float32), *(x for x in heard if isinstance(x, np.ndarray))]
     )
@@ -106,10 +111,10 @@ def _samples(heard: list[object]) -> NDArray[np.float32]:
 def _assert_same(first: Heard, second: Heard) -> None:
     assert first.keys() == second.keys()
     for key in first:
-        assert np.array_equal(_samples(first[key]), _samples(second[key])), f"segment {key}"
+        assert np.array_equal(joined(first[key]), joined(second[key])), f"segment {key}"
         codes = [[x for x in heard[key] if isinstance(x, str)] for heard in (first, second)]
         assert codes[0] == codes[1]
-    assert sum(len(_samples(events)) for events in first.values()) > 24_000
+    assert sum(len(joined(events)) for events in first.values()) > 24_000
 
 
 @BOTH
@@ -117,14 +122,24 @@ def test_captured_is_eager(config: ModelConfig) -> None:
     """A Python value or a rebound tensor inside a step would be frozen by a capture: another
     slot's, or the last segment's, sound. Slots are reused, and batches shrink and grow.
     """
-    captured = _engine(config, backend=RecordedGraphs())
+    captured = crowded_engine(config, backend=RecordedGraphs())
     captured.warm_up()
-    _assert_same(_crowd(_engine(config, backend=FewSizes())), _crowd(captured))
+    _assert_same(speak_crowd(crowded_engine(config, backend=FewSizes())), speak_crowd(captured))
     for stage in captured.stages.captured:
         assert stage.eager_runs == 0, stage.name
         assert sum(stage.replays.values()) > 3
     decode = captured.stages.captured[-3]
     assert len({rung.rows for rung in decode.replays}) > 1
+
+
+@BOTH
+def test_every_rung_is_eager(config: ModelConfig) -> None:
+    """A size that seldom occurs is as wrong as any if its capture froze something."""
+    captured = crowded_engine(config, backend=RecordedGraphs())
+    captured.warm_up()
+    worst, count = largest_difference(captured)
+    assert worst == 0.0
+    assert count == sum(len(stage.rungs) for stage in captured.stages.captured) > 15
 
 
 @BOTH
@@ -134,25 +149,27 @@ def test_running_ahead_changes_nothing(config: ModelConfig, lag: int) -> None:
     every decision must fall at the same token, however late the host learns of it.
     """
     plain, ahead = (
-        _engine(config, lag=depth, deterministic=True, stop_bias=8.0) for depth in (0, lag)
+        crowded_engine(config, lag=depth, deterministic=True, stop_bias=8.0) for depth in (0, lag)
     )
-    _assert_same(_crowd(plain, rests=[1]), _crowd(ahead, rests=[1]))
+    _assert_same(speak_crowd(plain, rests=[1]), speak_crowd(ahead, rests=[1]))
 
 
 @pytest.mark.parametrize("lag", [1, 2])
 def test_running_ahead_of_captured_steps(lag: int) -> None:
     """Both together, as on a GPU."""
-    captured = _engine(CONFIG, backend=RecordedGraphs(), lag=lag, deterministic=True, stop_bias=8.0)
+    captured = crowded_engine(
+        CONFIG, backend=RecordedGraphs(), lag=lag, deterministic=True, stop_bias=8.0
+    )
     captured.warm_up()
-    eager = _engine(CONFIG, backend=FewSizes(), deterministic=True, stop_bias=8.0)
-    _assert_same(_crowd(eager), _crowd(captured))
+    eager = crowded_engine(CONFIG, backend=FewSizes(), deterministic=True, stop_bias=8.0)
+    _assert_same(speak_crowd(eager), speak_crowd(captured))
 
 
 def test_lag_costs_so_many_steps() -> None:
     """Every step of the lag is a step later for the first audio: no more than that."""
     first = []
     for lag in (0, 1, 2):
-        engine = _engine(CONFIG, lag=lag)
+        engine = crowded_engine(CONFIG, lag=lag)
         engine.start(SlotIndex(0), segment(0, TEXTS[2]))
         steps = 1
         while not any(isinstance(event, PcmChunk) for event in engine.step([SlotIndex(0)])):
@@ -164,7 +181,7 @@ def test_lag_costs_so_many_steps() -> None:
 
 def test_a_slot_that_has_stopped_is_left_alone() -> None:
     """The host launches draws for it until it has read the stop."""
-    engine = _engine(CONFIG)
+    engine = crowded_engine(CONFIG)
     engine.start(SlotIndex(0), segment(0, TEXTS[0]))
     engine.step([SlotIndex(0)])
     state = engine.stages.t3.state
@@ -184,7 +201,7 @@ def test_a_slot_that_has_stopped_is_left_alone() -> None:
 
 def test_moved_memory_is_noticed() -> None:
     """A buffer that is rebound instead of written would leave replays with the old one."""
-    engine = _engine(CONFIG, backend=RecordedGraphs())
+    engine = crowded_engine(CONFIG, backend=RecordedGraphs())
     engine.warm_up()
     speak(engine, 0, segment(0, "one"))
     state = engine.stages.flow.state
@@ -315,7 +332,7 @@ def test_readback_keeps_rounds_apart() -> None:
 
 def test_one_copy_brings_a_steps_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each copy costs the host more than the integers it carries."""
-    engine = _engine(CONFIG, lag=1)
+    engine = crowded_engine(CONFIG, lag=1)
     for slot in range(3):
         engine.start(SlotIndex(slot), segment(slot, TEXTS[2], seed=slot))
     sent: list[int] = []
@@ -348,3 +365,15 @@ def test_a_longer_prompt_has_a_prefill_of_its_own() -> None:
     assert [stage.name for stage in engine.stages.captured].count("t3_prefill") == 2
     for number, voice in enumerate(("short", "one", "short")):
         assert len(speak(engine, 0, segment(number, "hello there", voice=voice))) > 0
+
+
+@BOTH
+@pytest.mark.parametrize("stage", ["t3_decode", "flow", "vocoder"])
+def test_a_compiler_traces_each_stage_whole(config: ModelConfig, stage: str) -> None:
+    """Where torch.compile must break a graph, a step depends on a value of the host."""
+    engine = crowded_engine(config, backend=FewSizes())
+    call = stage_calls(engine, rows=2)[stage]
+    torch.compiler.reset()
+    compiled = torch.compile(call, backend="eager", fullgraph=True)
+    with torch.inference_mode():
+        compiled()
