@@ -3,6 +3,7 @@
 Of the daemon's files it shares the wire protocol and the errors; it knows nothing of its inside.
 """
 
+from chatterboxd_client.blocking import BlockingSpeaking, BlockingSpeechClient
 from chatterboxd_client.listening import Audio, BrokenStream, Timings
 from chatterboxd_client.session import (
     ClientContext,
@@ -11,14 +12,22 @@ from chatterboxd_client.session import (
     DaemonError,
     SpeechClient,
 )
+from chatterboxd_client.speaking import NoPlayer, Speaking, Spoken, connected, say
 
 __all__ = [
     "Audio",
+    "BlockingSpeaking",
+    "BlockingSpeechClient",
     "BrokenStream",
     "ClientContext",
     "ConnectionLost",
     "ContextEvent",
     "DaemonError",
+    "NoPlayer",
+    "Speaking",
     "SpeechClient",
+    "Spoken",
     "Timings",
+    "connected",
+    "say",
 ]

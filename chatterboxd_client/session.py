@@ -184,12 +184,18 @@ class SpeechClient:
         self._reader = asyncio.create_task(self._read(), name="speech client reader")
 
     @classmethod
-    async def connect(cls, url: str) -> Self:
-        """Raises OSError if nobody listens, `websockets.InvalidStatus` if the daemon is full."""
+    async def connect(cls, url: str, *, token: str | None = None) -> Self:
+        """Raises OSError if nobody listens, `websockets.InvalidStatus` if the daemon refuses: it is
+        full, or wants another `token`."""
         is_loopback = urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
         proxy: Literal[True] | None = None if is_loopback else True
+        headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
         socket = await connect(
-            url, subprotocols=[Subprotocol(PROTOCOL)], compression=None, proxy=proxy
+            url,
+            subprotocols=[Subprotocol(PROTOCOL)],
+            additional_headers=headers,
+            compression=None,
+            proxy=proxy,
         )
         try:
             begin = parse_server_message(await socket.recv(decode=True))

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,11 +29,12 @@ async def own_daemon(
     *,
     on_wait: Callable[[float], None] = lambda _waited_s: None,
     command_prefix: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator["OwnDaemon"]:
     """Run `python -m daemon` until the block is left; entered once the daemon is warm.
 
     `on_wait` is called with the seconds waited, a few times a second. `command_prefix` is for
-    `taskset` and the like.
+    `taskset` and the like; `environment` is added to this process's.
     """
     with tempfile.TemporaryDirectory(prefix="chatterboxd-") as folder:
         port_file = Path(folder) / "port"
@@ -45,6 +46,7 @@ async def own_daemon(
                 *("-m", "daemon", "--host", "127.0.0.1", "--port", "0"),
                 *("--port-file", str(port_file), *arguments),
                 cwd=ROOT,
+                env={**os.environ, **(environment or {})},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log_file,
                 stderr=log_file,

@@ -12,7 +12,6 @@ import re
 import signal
 import sys
 import time
-import wave
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from chatterboxd_client.listening import (
 from chatterboxd_client.player import Player
 from chatterboxd_client.session import ClientContext, ConnectionLost, DaemonError, SpeechClient
 from chatterboxd_client.spawn import DaemonDidNotStart, own_daemon
+from chatterboxd_client.speaking import Speaking, say, write_wav
 from daemon.config import ENGINES
 from daemon.protocol import Failed, Warned
 
@@ -166,29 +166,34 @@ async def _connect(url: str) -> SpeechClient:
         ) from error
 
 
-async def write_like_a_model(context: ClientContext, text: str) -> None:
-    """Send the pieces on a steady beat, however long a single send takes."""
+async def written_like_by_a_model(text: str) -> AsyncIterator[str]:
+    """The pieces on a steady beat, however long whoever takes them needs."""
     loop = asyncio.get_running_loop()
     next_at = loop.time()
     for piece in pieces_of(text):
         await asyncio.sleep(next_at - loop.time())
-        await context.send_text(piece)
+        yield piece
         next_at += PIECE_INTERVAL_S
+
+
+async def write_like_a_model(context: ClientContext, text: str) -> None:
+    async for piece in written_like_by_a_model(text):
+        await context.send_text(piece)
     await context.end()
 
 
 class Listening:
     """Collects the audio of one context, and plays and reports it meanwhile."""
 
-    def __init__(self, context: ClientContext, *, player: Player | None, progress: Progress):
-        self._context = context
+    def __init__(self, speaking: Speaking, *, player: Player | None, progress: Progress):
+        self._speaking = speaking
         self._player = player
         self._progress = progress
         self._parts: list[NDArray[np.int16]] = []
         self._is_first_audio_told = False
 
     async def until_the_end(self) -> NDArray[np.int16]:
-        async for event in self._context.events():
+        async for event in self._speaking.events():
             if isinstance(event, Audio):
                 self._take(event)
             elif isinstance(event, Warned):
@@ -201,7 +206,7 @@ class Listening:
         self._parts.append(audio.samples)
         if self._player is not None:
             self._player.play(audio.samples)
-        timings = self._context.timings
+        timings = self._speaking.context.timings
         first_audio_ms = timings.first_audio_ms
         if first_audio_ms is not None and not self._is_first_audio_told:
             self._is_first_audio_told = True
@@ -212,25 +217,21 @@ class Listening:
 async def _hear(wish: Wish, client: SpeechClient, progress: Progress) -> Timings:
     _check_choice("voice", wish.voice, client.begin.voices)
     _check_choice("format", wish.format, client.begin.formats)
-    context = await client.open(
+    speaking = await say(
+        client,
+        written_like_by_a_model(wish.text),
         voice=wish.voice,
         format=wish.format,
         seed=wish.seed,
         max_lead_ms=client.begin.limits.lead_ms_max,
     )
+    context = speaking.context
     progress.milestone(f"sending {len(wish.text)} characters, {PIECE_CHARS} at a time ...")
     is_playing = wish.play == "always" or (wish.play == "auto" and sys.stdout.isatty())
     sample_rate = client.begin.sample_rate
     player = await Player.start(sample_rate=sample_rate) if is_playing else None
     try:
-        writing = asyncio.create_task(write_like_a_model(context, wish.text))
-        try:
-            listening = Listening(context, player=player, progress=progress)
-            samples = await listening.until_the_end()
-            await writing
-        finally:
-            writing.cancel()
-            await asyncio.gather(writing, return_exceptions=True)
+        samples = await Listening(speaking, player=player, progress=progress).until_the_end()
         write_wav(wish.out, samples, sample_rate=sample_rate)
         progress.milestone(f"{context.timings.audio_s:.1f} s of audio written to {wish.out}")
         if player is not None:
@@ -252,15 +253,6 @@ def check_writable(path: Path) -> None:
     target = path if path.exists() else path.absolute().parent
     if path.is_dir() or not target.exists() or not os.access(target, os.W_OK):
         raise CannotSpeak(f"{path} cannot be written; name another file with --out (make: OUT=)")
-
-
-def write_wav(path: Path, samples: NDArray[np.int16], *, sample_rate: int) -> None:
-    with path.open("wb") as file, wave.open(file, "wb") as wav:
-        wav.setnchannels(1)
-        wav.setsampwidth(2)
-        wav.setframerate(sample_rate)
-        wav.setnframes(len(samples))
-        wav.writeframes(samples.astype("<i2").tobytes())
 
 
 def report(timings: Timings) -> str:

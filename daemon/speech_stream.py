@@ -41,7 +41,7 @@ class SpeechStream:
         on_close: Callable[["SpeechStream", UtteranceSummary], None],
     ) -> None:
         self.settings = settings
-        self._session = session
+        self.session = session
         self._engine = engine
         self._on_close = on_close
         self._max_lead_s = settings.max_lead_ms / 1000
@@ -166,6 +166,6 @@ class SpeechStream:
         self._speech.drop()
         self._has_news.set()
         summary = self._speech.summarize(outcome, num_samples_sent=self._clock.num_sent)
-        marks = {"session": self._session, "context": self.settings.context}
+        marks = {"session": self.session, "context": self.settings.context}
         _log.info("%s", outcome.value, extra=marks | {"fields": summary.fields()})
         self._on_close(self, summary)

@@ -158,6 +158,7 @@ class OpenAIDialect:
             "text/event-stream" if wanted.is_sse else CONTENT_TYPES[wanted.audio_format]
         )
         response.headers["Cache-Control"] = "no-store"
+        response.headers["x-request-id"] = stream.session  # what the log calls it
         response.enable_chunked_encoding()
         await response.prepare(request)
         wrap = _delta_event if wanted.is_sse else bytes

@@ -15,8 +15,8 @@ from chatterboxd_client.speak import (
     parse_arguments,
     pieces_of,
     report,
-    write_wav,
 )
+from chatterboxd_client.speaking import write_wav
 
 
 @pytest.mark.parametrize(
