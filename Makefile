@@ -63,10 +63,8 @@ test-long: dev ## Run the tests with the slow ones among them
 bench: dev ## Run every benchmark; each ends with one JSON line
 	@set -e; for file in tests/bench/*.py; do echo "== $$file"; PYTHONPATH=. $(RUN) $$file; done
 
-gpu-check: dev ## Run the tests that need a GPU, or say that there is none
-	@if $(RUN) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
-		$(RUN) -m pytest -m gpu tests/gpu; \
-	else echo "gpu-check: torch sees no CUDA device here, so there is nothing to check"; fi
+gpu-check: dev ## Prove and measure the engine on a GPU, or say that there is none; ARGS=--small
+	PYTHONPATH=. $(RUN) tools/gpu_check.py $(ARGS)
 
 test-compat: train compat-test ## Let the clients of OpenAI, Pipecat, LiveKit and Wyoming speak through the daemon
 	$(TEST_ENVIRONMENT) CLIENTS_PYTHON=$(CLIENTS_VENV)/bin/python $(RUN) -m pytest tests/compat $(ARGS)

@@ -177,6 +177,8 @@ def usual_way(shape: str, *, dtype: str, tokens: int = 25, context: int = 50) ->
     stepping = torch.ones(1, dtype=torch.bool, device=stages.device)
     length = engine.config.t3.max_sequence
     prompt = engine.config.flow.max_prompt_tokens
+    # A checkpoint of small windows has no positions for more.
+    context = min(context, engine.config.flow.max_window_tokens - prompt - tokens)
 
     def chunk(kept: int) -> float:
         began_s = time.perf_counter()

@@ -79,7 +79,13 @@ def step_ms(engine: ChatterboxEngine, *, rows: int, steps: int) -> float:
 
 
 def measure(
-    shape: str, *, rows: Sequence[int], dtype: str, repeats: int, steps: int, is_compiled: bool
+    shape: str,
+    *,
+    rows: Sequence[int],
+    compiled_rows: Sequence[int],
+    dtype: str,
+    repeats: int,
+    steps: int,
 ) -> dict[str, object]:
     """All of it, in one run, with one set of weights after the other."""
     device = best_device()
@@ -101,7 +107,7 @@ def measure(
         called = called_ms(eager, rows=number, repeats=repeats, mode=None)
         compiled = (
             called_ms(eager, rows=number, repeats=repeats, mode="reduce-overhead")
-            if is_compiled
+            if number in compiled_rows
             else {}
         )
         stages = {
@@ -140,20 +146,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Eager, compiled and captured stages.")
     parser.add_argument("--shape", choices=SHAPES, default="turbo" if has_gpu else "bundled")
     parser.add_argument("--rows", default="1,16,64,256" if has_gpu else "1,2")
+    parser.add_argument("--compiled-rows", default="1" if has_gpu else "")
     parser.add_argument("--dtype", default="bfloat16" if has_gpu else "float32")
     parser.add_argument("--repeats", type=int, default=20 if has_gpu else 5)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--small", action="store_true", help="seconds, to see that it runs")
     arguments = parser.parse_args()
-    # Inductor needs a compiler; on a CPU its code is another comparison than ours.
-    is_compiled = has_gpu and shutil.which("cc") is not None
+    # Inductor needs a compiler, and minutes for each size.
+    compiled = arguments.compiled_rows if shutil.which("cc") else ""
     result = measure(
         arguments.shape,
         rows=[1, 2] if arguments.small else [int(number) for number in arguments.rows.split(",")],
         dtype=arguments.dtype,
         repeats=2 if arguments.small else arguments.repeats,
         steps=16 if arguments.small else arguments.steps,
-        is_compiled=is_compiled,
+        compiled_rows=[int(number) for number in compiled.split(",") if number],
     )
     sys.stdout.write(json.dumps(result) + "\n")
 
