@@ -99,8 +99,10 @@ async def chatter(daemon: Running, *, num_messages: int, seed: int) -> None:
                 raise AssertionError(f"closed with {error.rcvd}") from error
 
         listening = asyncio.create_task(listen())
-        for _ in range(num_messages):
+        for number in range(num_messages):
             await wire.connection.send(random_message(chance))
+            if number % 16 == 0:  # a send that need not wait does not let others run
+                await asyncio.sleep(0)
         assert not listening.done()
         listening.cancel()
 
