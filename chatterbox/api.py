@@ -7,7 +7,7 @@ it imports nobody.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NewType, Protocol
+from typing import NewType, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +94,8 @@ class EngineInfo:
     """Longest text of one segment; the segmenter cuts below it."""
     max_segment_chars_of: Mapping[str, int] = field(default_factory=dict)
     """Languages whose characters take longer to say than letters, with their lower limit."""
+    gpu: str | None = None
+    """The name that NVIDIA's tools know the GPU by (GPU-…); None on a processor."""
 
     def longest_segment(self, language: str) -> int:
         """Characters of a segment whose speech one generation is sure to hold."""
@@ -101,6 +103,29 @@ class EngineInfo:
             self.max_segment_chars,
             self.max_segment_chars_of.get(language, self.max_segment_chars),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageStats:
+    """What one stage of an engine has done since it was last asked."""
+
+    name: str
+    seconds: Sequence[float]
+    """How long each run took on the device; of the last few thousand."""
+    replays: Mapping[tuple[int, int], int]
+    """(rows, size) of each captured shape → how often it was replayed."""
+    eager_runs: int
+    """Runs that were not captured: all of them on a processor, none on a GPU that is well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStats:
+    """What an engine has done since it was last asked, and what it holds."""
+
+    speech_tokens: int
+    stages: Sequence[StageStats]
+    device_bytes: int
+    """Memory of the GPU that this process holds; 0 on a processor."""
 
 
 class SpeechEngine(Protocol):
@@ -133,6 +158,14 @@ class SpeechEngine(Protocol):
 
     def release(self, slot: SlotIndex) -> None:
         """Free a busy slot."""
+
+
+@runtime_checkable
+class MeasuredEngine(Protocol):
+    """An engine that can say what it has done. Not every one can."""
+
+    def take_stats(self) -> EngineStats | None:
+        """Since the last call; on the engine's thread."""
 
 
 class UnspeakableText(ValueError):

@@ -21,6 +21,7 @@ import torch
 from chatterbox.api import (
     EngineEvent,
     EngineInfo,
+    EngineStats,
     PcmChunk,
     Segment,
     SegmentFailed,
@@ -116,7 +117,12 @@ class ChatterboxEngine:
             options=config.options,
             max_segment_chars=config.text.max_segment_chars,
             max_segment_chars_of=config.max_segment_chars_of,
+            gpu=self.stages.gpu,
         )
+
+    def take_stats(self) -> EngineStats:
+        """See `MeasuredEngine`."""
+        return self.stages.take_stats()
 
     @property
     def state_bytes(self) -> int:

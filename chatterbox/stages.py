@@ -4,7 +4,7 @@ host out.
 The device's side of the engine. Which slot does what is decided in `engine.py`.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from chatterbox.api import EngineStats, StageStats
 from chatterbox.config import SAMPLES_PER_MEL_FRAME, ModelConfig, SamplingConfig
 from chatterbox.device.backend import Backend, Mark
 from chatterbox.device.captured_stage import CapturedStage, Rung
@@ -31,6 +32,8 @@ from chatterbox.voice import Voice
 
 WIDEST_WINDOW_BATCH = 32
 """Windows of one call of the flow or the vocoder on a GPU, which is full with fewer already."""
+ASKS_PER_MEMORY_LOOK = 256
+"""torch gathers all its statistics to answer this one; the answer seldom changes."""
 _Item = TypeVar("_Item")
 
 
@@ -75,6 +78,7 @@ class Stages:
         self.device = device
         self.backend = backend
         self.num_tokens = 0
+        self._asks = self._device_bytes = 0
         self.times: deque[tuple[str, Mark, Mark]] = deque(maxlen=4096)
         noise = NoiseBuffers(config)
         # To compare with an old version of the reference; a captured step cannot watch.
@@ -194,8 +198,45 @@ class Stages:
         self.num_tokens = 0
         self.times.clear()
         for stage in self.captured:
-            stage.replays.clear()
-            stage.eager_runs = 0
+            stage.forget_counts()
+
+    def take_stats(self) -> EngineStats:
+        """See `MeasuredEngine`; times of runs that are still on their way come the next time."""
+        seconds: dict[str, list[float]] = {}
+        while self.times and self.times[0][2].is_over():
+            name, start, end = self.times.popleft()
+            seconds.setdefault(name, []).append(self.backend.seconds_between(start, end))
+        replays: dict[str, Counter[tuple[int, int]]] = {}
+        eager_runs: Counter[str] = Counter()
+        for stage in self.captured:
+            counts, eager = stage.take_counts()
+            found = replays.setdefault(stage.name, Counter())
+            found.update({(rung.rows, rung.size): count for rung, count in counts.items()})
+            eager_runs[stage.name] += eager
+        taken, self.num_tokens = self.num_tokens, 0
+        if self._asks % ASKS_PER_MEMORY_LOOK == 0 and self.device.type == "cuda":
+            self._device_bytes = torch.cuda.memory_reserved(self.device)
+        self._asks += 1
+        return EngineStats(
+            speech_tokens=taken,
+            stages=[
+                StageStats(
+                    name=name,
+                    seconds=seconds.get(name, ()),
+                    replays=replays[name],
+                    eager_runs=eager_runs[name],
+                )
+                for name in replays
+            ],
+            device_bytes=self._device_bytes,
+        )
+
+    @property
+    def gpu(self) -> str | None:
+        """See `EngineInfo`."""
+        if self.device.type != "cuda":
+            return None
+        return f"GPU-{torch.cuda.get_device_properties(self.device).uuid}"
 
     def prepare_voice(self, voice: Voice) -> PreparedVoice:
         """Compute what does not depend on the text, and a prefill for conditions of its length."""

@@ -20,6 +20,8 @@ import numpy as np
 from chatterbox.api import (
     EngineEvent,
     EngineInfo,
+    EngineStats,
+    MeasuredEngine,
     PcmChunk,
     Segment,
     SegmentFailed,
@@ -107,6 +109,8 @@ class EngineReport:
     steps_s: tuple[float, ...]
     num_busy: int
     num_waiting: int
+    stats: EngineStats | None = None
+    """Of an engine that counts."""
 
 
 News = EngineEvent | NoSlot
@@ -329,6 +333,8 @@ class _Stepper:
         report = self._new_report()
         self._steps_s.clear()
         self._last_report = replace(report, steps_s=())
+        if isinstance(self._engine, MeasuredEngine):
+            return replace(report, stats=self._engine.take_stats())
         return report
 
     def _new_report(self) -> EngineReport:

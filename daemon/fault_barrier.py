@@ -7,7 +7,16 @@ several failing steps on end, whatever they say. Runs on the engine's thread.
 import logging
 from collections.abc import Sequence
 
-from chatterbox.api import EngineEvent, EngineInfo, Segment, SegmentFailed, SlotIndex, SpeechEngine
+from chatterbox.api import (
+    EngineEvent,
+    EngineInfo,
+    EngineStats,
+    MeasuredEngine,
+    Segment,
+    SegmentFailed,
+    SlotIndex,
+    SpeechEngine,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +68,10 @@ class FaultBarrier:
             ]
         self._num_failing_steps = 0
         return events
+
+    def take_stats(self) -> EngineStats | None:
+        """None if the engine does not count."""
+        return self._engine.take_stats() if isinstance(self._engine, MeasuredEngine) else None
 
     def release(self, slot: SlotIndex) -> None:
         self._engine.release(slot)

@@ -15,12 +15,14 @@ from prometheus_client import (
     generate_latest,
 )
 
+from chatterbox.api import EngineStats
 from daemon.account import UtteranceSummary
 from daemon.config import SERVER_VERSION
 from daemon.engine_thread import EngineReport
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _FIRST_AUDIO_S = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+_STAGE_S = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.04, 0.08, 0.2, 0.5, 1.0)
 _STEP_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.2, 0.5, 1.0, 5.0)
 
 
@@ -64,6 +66,21 @@ class Metrics:
         self._steps = self._histogram(
             "step_seconds", "How long one step of the engine took.", _STEP_S
         )
+        self._stage_s = self._histogram(
+            "stage_seconds", "How long one run of a stage took on the device.", _STAGE_S, ("stage",)
+        )
+        self._replays = self._counter(
+            "graph_replays",
+            "Replays of captured steps, by their shape.",
+            ("stage", "rows", "size"),
+        )
+        self._eager_runs = self._counter(
+            "eager_runs", "Runs of a stage that was not captured.", ("stage",)
+        )
+        self._speech_tokens = self._counter("speech_tokens", "Speech tokens that were drawn.")
+        self._device_bytes = self._gauge(
+            "device_memory_bytes", "Memory of the GPU that this process holds."
+        )
         self._slots_in_use = self._gauge("slots_in_use", "Slots that speak.")
         self._waiting = self._gauge("waiting_contexts", "Contexts that wait for a free slot.")
         self._answer_s = self._gauge(
@@ -76,8 +93,12 @@ class Metrics:
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(f"chatterboxd_{name}", text, registry=self._registry)
 
-    def _histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
-        return Histogram(f"chatterboxd_{name}", text, buckets=buckets, registry=self._registry)
+    def _histogram(
+        self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()
+    ) -> Histogram:
+        return Histogram(
+            f"chatterboxd_{name}", text, labels, buckets=buckets, registry=self._registry
+        )
 
     def page(self) -> bytes:
         return generate_latest(self._registry)
@@ -100,6 +121,19 @@ class Metrics:
         self.num_slots_in_use = report.num_busy
         self._slots_in_use.set(report.num_busy)
         self._waiting.set(report.num_waiting)
+        if report.stats is not None:
+            self._note_stats(report.stats)
+
+    def _note_stats(self, stats: EngineStats) -> None:
+        self._speech_tokens.inc(stats.speech_tokens)
+        self._device_bytes.set(stats.device_bytes)
+        for stage in stats.stages:
+            timed = self._stage_s.labels(stage.name)
+            for stage_s in stage.seconds:
+                timed.observe(stage_s)
+            self._eager_runs.labels(stage.name).inc(stage.eager_runs)
+            for (rows, size), count in stage.replays.items():
+                self._replays.labels(stage.name, str(rows), str(size)).inc(count)
 
     def note_engine_answer(self, answer_s: float) -> None:
         self._answer_s.set(answer_s)

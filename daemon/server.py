@@ -27,6 +27,7 @@ from daemon.engine_thread import EngineThread
 from daemon.errors import EngineBroken, EngineFailed, GoingAway
 from daemon.front_door import open_door
 from daemon.gate import Gate
+from daemon.gpu import gpu_gauges
 from daemon.health import Heartbeat
 from daemon.metrics import Metrics
 from daemon.notify import Notifier, watchdog_s
@@ -266,6 +267,7 @@ class Daemon:
                     "Most audio that a speaking listener has ahead; NaN if nobody speaks.",
                     lambda: max(self._leads_s(), default=float("nan")),
                 ),
+                **gpu_gauges(offer.info.gpu),
                 "draining": ("1 while the daemon shuts down.", lambda: self._gate.is_draining),
                 "tasks": ("Tasks of the event loop.", lambda: len(asyncio.all_tasks())),
             }

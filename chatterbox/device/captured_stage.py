@@ -53,6 +53,8 @@ class CapturedStage:
         self.sizes = sizes
         self.replays: Counter[Rung] = Counter()
         self.eager_runs = 0
+        self._unreported: Counter[Rung] = Counter()
+        self._unreported_eager_runs = 0
         self.plan = torch.zeros(rows.sizes[-1], width, dtype=torch.int64, device=device)
         self._function = function
         self._backend = backend
@@ -113,16 +115,31 @@ class CapturedStage:
         replay = self._prepared.get(rung)
         if replay is None:
             self.eager_runs += 1
+            self._unreported_eager_runs += 1
             self.call(rung)
         else:
             self.check_addresses()
             self.replays[rung] += 1
+            self._unreported[rung] += 1
             replay()
         return self.result(rung)
 
     def result(self, rung: Rung) -> Tensor | None:
         """Where this rung's results lie."""
         return self._result.get(rung)
+
+    def take_counts(self) -> tuple[dict[Rung, int], int]:
+        """Replays of each rung and plain calls, since the last time."""
+        counts = dict(self._unreported), self._unreported_eager_runs
+        self._unreported.clear()
+        self._unreported_eager_runs = 0
+        return counts
+
+    def forget_counts(self) -> None:
+        """As if it had not run yet."""
+        self.take_counts()
+        self.replays.clear()
+        self.eager_runs = 0
 
     def check_addresses(self) -> None:
         """Raises `MovedMemory` if a buffer was rebound since the capture."""

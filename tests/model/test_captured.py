@@ -377,3 +377,31 @@ def test_a_compiler_traces_each_stage_whole(config: ModelConfig, stage: str) -> 
     compiled = torch.compile(call, backend="eager", fullgraph=True)
     with torch.inference_mode():
         compiled()
+
+
+def test_stats_are_what_was_done_since() -> None:
+    """The page of metrics adds these up: nothing may count twice, or not at all."""
+    engine = crowded_engine(CONFIG, backend=RecordedGraphs())
+    engine.warm_up()
+    assert all(not stage.replays for stage in engine.take_stats().stages)
+    engine.start(SlotIndex(0), segment(0, TEXTS[2]))
+    for _ in range(12):
+        engine.step([SlotIndex(0)])
+    stats = engine.take_stats()
+    stages = {stage.name: stage for stage in stats.stages}
+    assert stats.speech_tokens == 12
+    assert (stats.device_bytes, engine.info.gpu) == (0, None)
+    assert {name: sum(stage.replays.values()) for name, stage in stages.items()} == {
+        "t3_prefill": 1,
+        "t3_decode": 12,
+        "flow": 1,
+        "vocoder": 1,
+    }
+    for stage in stats.stages:
+        assert len(stage.seconds) == sum(stage.replays.values())
+        assert min(stage.seconds) > 0
+        assert stage.eager_runs == 0
+    assert engine.take_stats().speech_tokens == 0
+    plain = crowded_engine(CONFIG)
+    speak(plain, 0, segment(0, "one"))
+    assert all(stage.eager_runs > 0 and not stage.replays for stage in plain.take_stats().stages)
