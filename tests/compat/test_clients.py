@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ KEY = "the-key-of-the-compat-tests"
 TEXT = "The train leaves at nine. Please be at the station early."
 LONGEST_S = 280.0
 RATE = 24_000
-Sound = NDArray[np.float32]
+Sound = NDArray[np.floating[Any]]
 
 pytestmark = [
     pytest.mark.skipif(CLIENTS_PYTHON is None, reason="`make test-compat` has the clients"),
@@ -91,8 +92,6 @@ async def until_idle(daemon: OwnDaemon) -> str:
 def decoded(path: Path) -> Sound:
     if path.suffix == ".pcm":
         return np.frombuffer(path.read_bytes(), "<i2").astype(np.float32) / 32767
-    import av
-
     resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
     with av.open(io.BytesIO(path.read_bytes()), mode="r") as container:
         frames = [part for item in container.decode(audio=0) for part in resampler.resample(item)]

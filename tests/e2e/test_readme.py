@@ -36,7 +36,7 @@ def test_the_python_snippet_hears_something(tmp_path: Path) -> None:
             return result.stdout
 
     lines = asyncio.run(run()).splitlines()
-    num_samples, found, _rest = lines[-1].partition(" samples, first audio after ")
-    assert found
+    num_samples, separator, _rest = lines[-1].partition(" samples, first audio after ")
+    assert separator
     assert (tmp_path / "hello.wav").stat().st_size == 44 + 2 * int(num_samples)
     assert int(num_samples) > 4_800
