@@ -55,6 +55,7 @@ class Context:
             listener=self,
             offer=offer,
             engine=engine,
+            client=id(owner),
         )
         self._delivery = Delivery(
             settings=settings,

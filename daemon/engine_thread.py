@@ -46,6 +46,8 @@ _LONGEST_WAIT_S = 3600.0
 class OpenUtterance:
     utterance_id: UtteranceId
     max_lead_s: float
+    client: int | None = None
+    """Who asked for it, so that one client with many utterances cannot delay others'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +176,14 @@ class EngineThread:
         self._commands.put(_Echo(answer))
         await answer
 
-    def open(self, *, max_lead_s: float, listener: Listener) -> UtteranceId:
-        """Announce an utterance; news of its segments goes to `listener`, on the loop."""
+    def open(
+        self, *, max_lead_s: float, listener: Listener, client: int | None = None
+    ) -> UtteranceId:
+        """Announce an utterance; news of its segments goes to `listener`, on the loop. Utterances
+        of one `client` (any number that only they share) take turns with others'."""
         utterance_id = UtteranceId(next(self._utterance_ids))
         self._listeners[utterance_id] = listener
-        self._commands.put(OpenUtterance(utterance_id, max_lead_s))
+        self._commands.put(OpenUtterance(utterance_id, max_lead_s, client))
         return utterance_id
 
     def next_segment_id(self) -> SegmentId:
@@ -273,8 +278,8 @@ class _Stepper:
 
     def apply(self, command: Command) -> None:
         match command:
-            case OpenUtterance(utterance_id, max_lead_s):
-                self._scheduler.open(utterance_id, max_lead_s=max_lead_s)
+            case OpenUtterance(utterance_id, max_lead_s, client):
+                self._scheduler.open(utterance_id, max_lead_s=max_lead_s, client=client)
             case Speak(utterance_id, segment):
                 self._scheduler.add(utterance_id, segment)
             case SetOrigin(utterance_id, origin_s):

@@ -5,7 +5,7 @@ somebody's stock.
 
 import heapq
 import math
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from chatterbox.api import SAMPLE_RATE, Segment, SegmentId, SlotIndex
@@ -38,6 +38,8 @@ class _Stream:
     id: UtteranceId
     max_lead_s: float
     arrival: int
+    client: int
+    """Whoever asked for it; several utterances may be one client's."""
     started: list[_Generation] = field(default_factory=list)
     """In order; a finished one stays until those before it have finished."""
     waiting: deque[_Generation] = field(default_factory=deque)
@@ -97,10 +99,17 @@ class Scheduler:
 
     # --- events -----------------------------------------------------------------------------------
 
-    def open(self, utterance_id: UtteranceId, *, max_lead_s: float) -> None:
+    def open(
+        self, utterance_id: UtteranceId, *, max_lead_s: float, client: int | None = None
+    ) -> None:
+        """Utterances of one `client` share what one client may have; None is a client of its
+        own."""
         self._num_arrivals += 1
         self._streams[utterance_id] = _Stream(
-            id=utterance_id, max_lead_s=max_lead_s, arrival=self._num_arrivals
+            id=utterance_id,
+            max_lead_s=max_lead_s,
+            arrival=self._num_arrivals,
+            client=-self._num_arrivals if client is None else client,
         )
 
     def add(self, utterance_id: UtteranceId, segment: Segment) -> bool:
@@ -172,16 +181,19 @@ class Scheduler:
     def admit(self, now_s: float) -> list[Admission]:
         """Fill free slots, most urgent listener first; the chosen segments hold their slots."""
         admissions: list[Admission] = []
+        held = self._slots_of_clients()
         while self._free_slots:
             candidates = [
                 stream
                 for stream in self._streams.values()
                 if self._wants_slot(stream, now_s=now_s)
                 and (not stream.num_slots or self._may_prefetch(stream))
+                and self._leaves_room(stream, held)
             ]
             if not candidates:
                 break
-            stream = min(candidates, key=lambda item: self._urgency(item, now_s=now_s))
+            stream = min(candidates, key=lambda item: self._urgency(item, held, now_s=now_s))
+            held[stream.client] += 1
             generation = stream.waiting.popleft()
             generation.slot = heapq.heappop(self._free_slots)
             stream.started.append(generation)
@@ -212,13 +224,29 @@ class Scheduler:
             and len(self._free_slots) > 1
         )
 
-    def _urgency(self, stream: _Stream, *, now_s: float) -> tuple[int, float, int]:
-        """Smaller is sooner: first sounds in order of arrival, then by deadline, then prefetch."""
+    def _slots_of_clients(self) -> Counter[int]:
+        """Every client with an open utterance, and how many slots it holds."""
+        held: Counter[int] = Counter()
+        for stream in self._streams.values():
+            held[stream.client] += stream.num_slots
+        return held
+
+    def _leaves_room(self, stream: _Stream, held: Counter[int]) -> bool:
+        """The last free slot is for a client that holds none, as long as there are others than
+        this one: somebody's next first sound must not wait for a whole segment of a client with
+        many contexts."""
+        return len(self._free_slots) > 1 or not held[stream.client] or len(held) == 1
+
+    def _urgency(
+        self, stream: _Stream, held: Counter[int], *, now_s: float
+    ) -> tuple[int, float, int]:
+        """Smaller is sooner: first sounds, of those who hold least and then in order of arrival,
+        then by deadline, then prefetch."""
         lead_s = stream.lead_s(stream.waiting[0], now_s=now_s)
         if stream.num_slots:
             return (2, lead_s, stream.arrival)
         if stream.is_silent:
-            return (0, 0.0, stream.arrival)
+            return (0, float(held[stream.client]), stream.arrival)
         return (1, lead_s, stream.arrival)
 
     def slots_to_step(self, now_s: float) -> list[SlotIndex]:
@@ -258,21 +286,26 @@ class Scheduler:
         ]
 
     def crowded_out(self) -> list[UtteranceId]:
-        """The last to come of those who wait for their first sound, when too many wait. Whoever
-        is in mid-speech keeps its place."""
+        """When too many wait, some of those who wait for their first sound: of the client with
+        most of them, the last to come. Whoever is in mid-speech keeps its place."""
         excess = self.num_waiting - self._max_waiting
         if excess <= 0:
             return []
-        newest_first = sorted(
+        waiting = sorted(
             (
                 stream
                 for stream in self._streams.values()
                 if stream.waiting_since_s is not None and stream.is_silent
             ),
             key=lambda item: (item.waiting_since_s, item.arrival),
-            reverse=True,
         )
-        return [stream.id for stream in newest_first[: int(excess)]]
+        # How many of its client's came before each: those with most before them go first.
+        before: Counter[int] = Counter()
+        ranked = []
+        for place, stream in enumerate(waiting):
+            ranked.append((before[stream.client], place, stream.id))
+            before[stream.client] += 1
+        return [stream_id for _, _, stream_id in sorted(ranked, reverse=True)[: int(excess)]]
 
     def next_wake_s(self, now_s: float) -> float:
         """When time alone will change a decision; infinite if only news can. Asked when no slot

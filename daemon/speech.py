@@ -57,8 +57,9 @@ class Speech:
         listener: SpeechListener,
         offer: Offer,
         engine: EngineThread,
+        client: int | None = None,
     ) -> None:
-        """`audio_format` is the word for it in the log."""
+        """`audio_format` is the word for it in the log; `client` as in `EngineThread.open`."""
         self._name = settings.context
         self._max_buffer_delay_s = settings.max_buffer_delay_ms / 1000
         self._wait_ms = offer.config.max_wait_ms
@@ -77,7 +78,9 @@ class Speech:
             next_segment_id=engine.next_segment_id,
             max_text_chars=offer.config.max_text_chars,
         )
-        self.id = engine.open(max_lead_s=settings.max_lead_ms / 1000, listener=self._note_news)
+        self.id = engine.open(
+            max_lead_s=settings.max_lead_ms / 1000, listener=self._note_news, client=client
+        )
         self._flush_timer: asyncio.TimerHandle | None = None
 
     # --- what the client wants --------------------------------------------------------------------

@@ -19,10 +19,17 @@ class Stage:
         self.slot_of: dict[str, int] = {}
         self.id_of: dict[str, SegmentId] = {}
 
-    def open(self, name: str, *, num_segments: int = 1, max_lead_s: float = 10.0) -> None:
+    def open(
+        self,
+        name: str,
+        *,
+        num_segments: int = 1,
+        max_lead_s: float = 10.0,
+        client: int | None = None,
+    ) -> None:
         """Segments are called a0, a1, … after their utterance."""
         self._ids[name] = UtteranceId(len(self._ids))
-        self.scheduler.open(self._ids[name], max_lead_s=max_lead_s)
+        self.scheduler.open(self._ids[name], max_lead_s=max_lead_s, client=client)
         for index in range(num_segments):
             self.add(f"{name}{index}")
 
@@ -313,3 +320,53 @@ def test_an_idle_scheduler_sleeps() -> None:
     stage.finish("a0")
     stage.admit(0.0)
     assert stage.scheduler.next_wake_s(0.0) == float("inf")
+
+
+GREEDY, MODEST = 1, 2
+
+
+def test_a_greedy_client_leaves_the_last_slot() -> None:
+    """A client with sixteen contexts would keep everybody else silent for a whole segment."""
+    stage = Stage(num_slots=4)
+    stage.open("z", client=MODEST, num_segments=0)
+    for name in "abcdefgh":
+        stage.open(name, client=GREEDY)
+    assert stage.admit() == ["a0", "b0", "c0"]
+    stage.add("z0")
+    assert stage.admit() == ["z0"]
+
+
+def test_alone_a_client_takes_every_slot() -> None:
+    """A backend that speaks for all of its users over one socket must not pay for fairness."""
+    stage = Stage(num_slots=3)
+    for name in "abcd":
+        stage.open(name, client=GREEDY)
+    assert stage.admit() == ["a0", "b0", "c0"]
+
+
+def test_first_sounds_of_who_holds_least_come_first() -> None:
+    """The greedy client's contexts were all there before."""
+    stage = Stage(num_slots=3)
+    for name in "abcdef":
+        stage.open(name, client=GREEDY)
+    assert stage.admit() == ["a0", "b0", "c0"]
+    stage.open("y", client=MODEST)
+    stage.open("z", client=MODEST + 1)
+    stage.finish("b0")
+    assert stage.admit() == ["y0"]
+    stage.finish("c0")
+    assert stage.admit() == ["z0"]
+    stage.finish("a0")
+    assert stage.admit() == ["d0"]
+
+
+def test_the_crowd_is_thinned_where_it_is_thickest() -> None:
+    """A flood of contexts from one client must not turn another's only one away."""
+    scheduler = Scheduler(num_slots=1, max_wait_s=5.0, max_waiting=2)
+    for number in range(5):
+        client = MODEST if number == 4 else GREEDY
+        scheduler.open(UtteranceId(number), max_lead_s=1.0, client=client)
+        segment = Segment(id=SegmentId(number), text="x", voice="v")
+        scheduler.add(UtteranceId(number), segment)
+    assert [admission.segment.id for admission in scheduler.admit(0.0)] == [0]
+    assert scheduler.crowded_out() == [3, 2]
