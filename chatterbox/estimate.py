@@ -21,16 +21,21 @@ from chatterbox.checkpoint import (
     t3_kind,
     under,
 )
-from chatterbox.config import ModelConfig
+from chatterbox.config import MEL_FRAMES_PER_TOKEN, ConfigError, ModelConfig
+from chatterbox.device.precision import DTYPES, set_precision
 from chatterbox.engine import ChatterboxEngine
 from chatterbox.loading import OFFICIAL_VOICE, load_all_voices, load_front_end
 from chatterbox.s3gen.flow import Flow
 from chatterbox.s3gen.vocoder import HiFT
+from chatterbox.stages import WIDEST_WINDOW_BATCH
 from chatterbox.t3.build import build_t3
+from chatterbox.t3.predictor import TokenPredictor
 from chatterbox.text.front_end import FrontEnd
 from chatterbox.variants import find_checkpoint
 
-FLOAT_BYTES = 4
+LIVING_SCORES = 7
+"""Most tensors of the size [rows, heads, frames, frames] that the encoder's attention holds at a
+time: scores by distance are twice as wide, and shifting them takes two copies."""
 SPARE_BYTES = 2**30
 """Left free for what a step computes in between, for kernels and for the rest of the process."""
 
@@ -48,6 +53,8 @@ class Estimate:
     weights_bytes: int
     fixed_bytes: int
     slot_bytes: int
+    graphs_bytes: int
+    """What captured steps compute in, all of them in turn; 0 where nothing is captured."""
     available_bytes: int
     device: str
     num_slots: int
@@ -55,7 +62,8 @@ class Estimate:
     @property
     def slots_that_fit(self) -> int:
         """Slots that the available memory holds beside the weights."""
-        room = self.available_bytes - self.weights_bytes - self.fixed_bytes - SPARE_BYTES
+        room = self.available_bytes - self.weights_bytes - self.fixed_bytes
+        room -= self.graphs_bytes + SPARE_BYTES
         return max(0, room // self.slot_bytes)
 
     @property
@@ -74,6 +82,7 @@ class Estimate:
             f"memory      weights  {_size(self.weights_bytes)}",
             f"memory      whatever the slots  {_size(self.fixed_bytes)}",
             f"memory      each slot  {_size(self.slot_bytes)}",
+            f"memory      captured steps  {_size(self.graphs_bytes)}",
             f"memory      available on {self.device}  {_size(self.available_bytes)},"
             f" of which {_size(SPARE_BYTES)} stay free",
             f"slots       {self.slots_that_fit} fit; --slots {self.num_slots}"
@@ -82,21 +91,30 @@ class Estimate:
         return "\n".join(lines)
 
 
-def estimate(model: str | None, *, num_slots: int) -> Estimate:
+class TooManySlots(ConfigError):
+    """More slots than the device has memory for."""
+
+
+def require_slots_fit(model: str | None, *, num_slots: int, dtype: str) -> None:
+    """On a GPU, raises `TooManySlots` before anything is loaded; a processor has memory to swap."""
+    if torch.cuda.is_available():
+        found = estimate(model, num_slots=num_slots, dtype=dtype)
+        if not found.fits:
+            raise TooManySlots(
+                f"--slots {num_slots} needs more memory than {found.device} has free;"
+                f" {found.slots_that_fit} fit (--dry-run says why)"
+            )
+
+
+def estimate(model: str | None, *, num_slots: int, dtype: str = "float32") -> Estimate:
     """Raises what loading would raise over files that are missing or do not fit."""
     folder, config = find_checkpoint(model)
     found = {path: shapes(path) for path in (folder / config.files.t3, folder / config.files.s3gen)}
     parameters = _checked(config, folder, found)
     voices = load_all_voices(folder, config)
     front_end = load_front_end(folder, config)
-    one, two = (_state_bytes(config, front_end, slots) for slots in (1, 2))
+    one, two = (_state_bytes(config, front_end, slots, dtype) for slots in (1, 2))
     device, available = _available()
-    # The F0 predictor is kept in float64.
-    doubled = sum(
-        math.prod(shape)
-        for name, shape in module_shapes(config).s3gen.items()
-        if name.startswith("mel2wav.f0_predictor.")
-    )
     loaded = sum(parameters.values())
     return Estimate(
         name=config.name,
@@ -105,9 +123,14 @@ def estimate(model: str | None, *, num_slots: int) -> Estimate:
         files=_files(folder, config),
         parameters=parameters,
         dropped_parameters=sum(_count(tensors) for tensors in found.values()) - loaded,
-        weights_bytes=FLOAT_BYTES * (loaded + doubled),
+        weights_bytes=sum(
+            weight.numel() * weight.element_size()
+            for module in _empty_modules(config, dtype)
+            for weight in module.parameters()
+        ),
         fixed_bytes=2 * one - two,
         slot_bytes=two - one,
+        graphs_bytes=_graphs_bytes(config, num_slots, dtype) if torch.cuda.is_available() else 0,
         available_bytes=available,
         device=device,
         num_slots=num_slots,
@@ -141,15 +164,30 @@ def _files(folder: Path, config: ModelConfig) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_size for path in paths if path.is_file()}
 
 
-def _state_bytes(config: ModelConfig, front_end: FrontEnd, num_slots: int) -> int:
-    """What an engine keeps beside its weights, from one that has neither weights nor memory."""
+def _empty_modules(config: ModelConfig, dtype: str) -> tuple[TokenPredictor, Flow, HiFT]:
+    """Modules without memory, in the precision that loading gives them."""
     with torch.device("meta"):
         t3, flow, vocoder = build_t3(config.t3), Flow(config.flow), HiFT(config.vocoder)
+    vocoder.f0_predictor.double()
+    set_precision(t3, flow, vocoder, dtype)
+    return t3, flow, vocoder
+
+
+def _graphs_bytes(config: ModelConfig, num_slots: int, dtype: str) -> int:
+    """The largest attention scores decide: those of the flow's encoder, at the mel frame rate, in
+    the widest batch of the longest windows.
+    """
+    frames = MEL_FRAMES_PER_TOKEN * config.flow.max_window_tokens
+    rows = min(num_slots, WIDEST_WINDOW_BATCH)
+    scores = rows * config.flow.encoder_heads * frames * frames
+    return LIVING_SCORES * scores * DTYPES[dtype].itemsize
+
+
+def _state_bytes(config: ModelConfig, front_end: FrontEnd, num_slots: int, dtype: str) -> int:
+    """What an engine keeps beside its weights, from one that has neither weights nor memory."""
     engine = ChatterboxEngine(
         config,
-        t3,
-        flow,
-        vocoder,
+        *_empty_modules(config, dtype),
         voices={},
         front_end=front_end,
         num_slots=num_slots,

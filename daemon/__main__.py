@@ -26,8 +26,10 @@ def engine_builder(config: Config) -> Callable[[], SpeechEngine]:
                 samples_per_step=config.sine_step_ms * SAMPLE_RATE // 1000,
                 cost_s=config.sine_cost_ms / 1000,
             )
+        from chatterbox.estimate import require_slots_fit
         from chatterbox.loading import load_engine
 
+        require_slots_fit(config.model, num_slots=config.num_slots, dtype=config.dtype)
         return load_engine(
             config.model,
             num_slots=config.num_slots,
@@ -47,7 +49,7 @@ def _dry_run(config: Config) -> int:
         return 0
     from chatterbox.estimate import estimate
 
-    found = estimate(config.model, num_slots=config.num_slots)
+    found = estimate(config.model, num_slots=config.num_slots, dtype=config.dtype)
     sys.stdout.write(f"{found}\n")
     return 0 if found.fits else 1
 

@@ -5,10 +5,11 @@ from pathlib import Path
 from shutil import copytree
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from chatterbox.checkpoint import CheckpointError
-from chatterbox.estimate import FLOAT_BYTES, SPARE_BYTES, estimate
+from chatterbox.estimate import SPARE_BYTES, TooManySlots, estimate, require_slots_fit
 from chatterbox.loading import load_engine
 from chatterbox.variants import BUNDLED
 
@@ -22,7 +23,7 @@ def test_it_says_what_loading_takes() -> None:
     held = sum(
         weight.numel() * weight.element_size() for stage in stages for weight in stage.parameters()
     )
-    assert found.weights_bytes == pytest.approx(held, abs=FLOAT_BYTES)
+    assert found.weights_bytes == held
     assert list(found.voices) == list(engine.info.voices)
 
 
@@ -46,3 +47,28 @@ def test_it_finds_what_loading_would_trip_over(tmp_path: Path) -> None:
     save_file(weights, folder / "t3.safetensors")
     with pytest.raises(CheckpointError, match=r"speech_head\.bias is missing"):
         estimate(str(folder), num_slots=1)
+
+
+def test_fewer_bits_leave_room_for_more_slots() -> None:
+    """Half of the weights and half of the keys and values, but not of what must stay exact."""
+    exact, fewer = (estimate(None, num_slots=2, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    engine = load_engine(None, num_slots=2, dtype="bfloat16")
+    assert fewer.fixed_bytes + 2 * fewer.slot_bytes == engine.state_bytes
+    assert exact.weights_bytes / 2 < fewer.weights_bytes < 0.6 * exact.weights_bytes
+    assert fewer.slot_bytes < exact.slot_bytes
+
+
+def test_too_many_slots_are_refused_before_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU the last slot's allocation fails only when its caches are made, minutes later."""
+    require_slots_fit(None, num_slots=10**9, dtype="float32")  # no GPU: nothing to ask
+    needed = estimate(None, num_slots=2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    memory = needed.weights_bytes + needed.fixed_bytes + SPARE_BYTES + 2**30
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (memory, memory))
+    found = estimate(None, num_slots=2)
+    assert found.graphs_bytes > 0
+    assert "captured steps" in str(found)
+    require_slots_fit(None, num_slots=2, dtype="float32")
+    with pytest.raises(TooManySlots, match=r"--slots 5000 needs more memory than a GPU has free"):
+        require_slots_fit(None, num_slots=5000, dtype="float32")
