@@ -85,7 +85,7 @@ class HarmonicSource(nn.Module):
         self.l_linear = nn.Linear(config.sines, 1)
         self.register_buffer(
             "harmonic",
-            torch.arange(1, config.sines + 1, dtype=torch.float64)[None, :, None],
+            torch.arange(1, config.sines + 1, dtype=torch.float32)[None, :, None],
             persistent=False,
         )
         self.register_buffer(
@@ -99,28 +99,36 @@ class HarmonicSource(nn.Module):
 
         f0 [batch, frames] in Hz; cycles [batch] float64, fundamental cycles elapsed before the
         first frame (modulo 1); phase [batch, sines, 1], each sine's offset in radians; noise
-        [batch, sines, samples], standard normal. The phase is summed in float64 per frame: in
-        float32 another window shape would round it differently.
+        [batch, 1, samples], as `mix` gives it. The phase is summed in float64 per frame: in
+        float32 another window shape would round it differently. An overtone's is a multiple of it.
         """
         step = f0.double() / SAMPLE_RATE  # cycles a sample, [batch, frames]
         before = cycles[:, None] + cycles_before(f0)
         elapsed = (before[..., None] + step[..., None] * self.sample_in_frame).flatten(
             1
         )  # [batch, samples]
-        return self.excite(elapsed[:, None] * self.harmonic, f0, phase, noise)
+        return self._shaped(elapsed.frac().float()[:, None] * self.harmonic, f0, phase, noise)
+
+    def mix(self, signals: Tensor) -> Tensor:
+        """One signal for each sine [batch, sines, samples] → their mixture [batch, 1, samples].
+        Whatever is the same for all sines may be applied after it.
+        """
+        return self.l_linear.weight @ signals
 
     def excite(self, cycles: Tensor, f0: Tensor, phase: Tensor, noise: Tensor) -> Tensor:
-        """The same, for given cycles [batch, sines, samples] of each sine."""
-        turns = cycles.frac()
-        sines = self.config.sine_amplitude * torch.sin(2 * math.pi * turns.float() + phase)
+        """The same, for given cycles and noise [batch, sines, samples] of each sine."""
+        return self._shaped(cycles.frac().float(), f0, phase, self.mix(noise))
+
+    def _shaped(self, cycles: Tensor, f0: Tensor, phase: Tensor, noise: Tensor) -> Tensor:
+        angle = torch.add(phase, cycles, alpha=2 * math.pi)
+        sines = self.config.sine_amplitude * self.mix(angle.sin())
         voiced = (
             (f0 > self.config.voiced_threshold_hz)
             .float()
             .repeat_interleave(SAMPLES_PER_MEL_FRAME, dim=1)[:, None]
         )
         scale = voiced * self.config.voiced_noise + (1 - voiced) * (self.config.sine_amplitude / 3)
-        mixed = self.l_linear((sines * voiced + noise * scale).transpose(1, 2))
-        return torch.tanh(mixed).transpose(1, 2)
+        return torch.tanh(sines * voiced + noise * scale + self.l_linear.bias)
 
 
 class HiFT(nn.Module):
@@ -209,7 +217,7 @@ class HiFT(nn.Module):
         """Whole utterances at once: waveform [batch, samples] with the predicted F0."""
         f0 = self.predict_f0(mel)
         cycles = torch.zeros(mel.shape[0], dtype=torch.float64, device=mel.device)
-        return self.decode(mel, self.m_source(f0, cycles, phase, noise))
+        return self.decode(mel, self.m_source(f0, cycles, phase, self.m_source.mix(noise)))
 
     def _fuse(self, stage: int, x: Tensor, valid: Tensor | None) -> Tensor:
         width = len(self.config.resblock_kernels)

@@ -65,13 +65,16 @@ class VocoderStep(nn.Module):
     """HiFT over planned windows."""
 
     fade_in: Tensor | None
+    noise: Tensor
 
     def __init__(
         self, vocoder: HiFT, noise: NoiseBuffers, config: ModelConfig, num_slots: int
     ) -> None:
         super().__init__()
         self.vocoder = vocoder
-        self.noise = noise
+        with torch.no_grad():
+            mixed = vocoder.m_source.mix(noise.source[None])[0, 0]
+        self.register_buffer("noise", mixed, persistent=False)
         self.state = VocoderState(config, num_slots)
         fade_in = build_fade_in() if config.vocoder.fade_in else None
         self.register_buffer("fade_in", fade_in, persistent=False)
@@ -132,5 +135,4 @@ class VocoderStep(nn.Module):
         samples = capacity * SAMPLES_PER_MEL_FRAME
         start = first * SAMPLES_PER_MEL_FRAME + self.state.noise_offset[slot]
         position = start[:, None] + torch.arange(samples, device=slot.device)[None, :]
-        buffer = self.noise.source
-        return buffer[:, position % buffer.shape[1]].transpose(0, 1)
+        return self.noise[position % self.noise.shape[0]][:, None]

@@ -141,7 +141,7 @@ class VocoderStage:
         phase = torch.zeros(len(mel), sines, 1, device=self._device)
         noise = torch.randn(len(mel), sines, wave.shape[1], device=self._device)
         cycles = torch.zeros(len(mel), dtype=torch.float64, device=self._device)
-        source = self.model.m_source(source_f0, cycles, phase, noise)
+        source = self.model.m_source(source_f0, cycles, phase, self.model.m_source.mix(noise))
         with torch.autocast(self._device.type, torch.bfloat16):
             made = self.model.decode(noisy, source)
         inner = slice(EDGE_FRAMES * SAMPLES_PER_MEL_FRAME, -EDGE_FRAMES * SAMPLES_PER_MEL_FRAME)

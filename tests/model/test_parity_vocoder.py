@@ -66,7 +66,8 @@ class Given:
 
     def exact_source(self, phase: Tensor, noise: Tensor) -> Tensor:
         start = torch.zeros(1, dtype=torch.float64)
-        source: Tensor = self.vocoder.m_source(self.f0, start, phase, noise)
+        harmonic = self.vocoder.m_source
+        source: Tensor = harmonic(self.f0, start, phase, harmonic.mix(noise))
         return source
 
     def cached(self) -> Tensor:
