@@ -13,11 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from chatterbox.config import FlowConfig, ModelConfig
+from chatterbox.device.precision import set_precision
 from chatterbox.s3gen.encoder import UpsampleConformer, build_relative_positions
+from chatterbox.s3gen.flow import Flow
 from chatterbox.s3gen.flow_step import FlowStep
 from chatterbox.s3gen.noise import NoiseBuffers
+from chatterbox.s3gen.vocoder import HiFT
 from chatterbox.s3gen.vocoder_step import VocoderStep
 from chatterbox.t3.decoder import T3Decoder
+from chatterbox.t3.predictor import TokenPredictor
 from tests.model.device_guard import OneDevice, WrongDevice, ints
 from tests.model.random_engine import CONFIG, LLAMA, full_attention, random_modules
 
@@ -26,19 +30,38 @@ LEARNED_FROM = replace(CONFIG, t3=replace(CONFIG.t3, speech_positions_from=300))
 GUIDED = replace(CONFIG, flow=replace(CONFIG.flow, guidance=0.7))
 SLOTS = 3
 
+_WHOLE = replace(CONFIG.flow, block_causal=False, whole_prefix_tokens=40)
+_FADED = replace(CONFIG.vocoder, fade_in=True)
+SMALL_VARIANTS = {
+    "turbo-nano": replace(CONFIG, flow=replace(_WHOLE, meanflow=True), vocoder=_FADED),
+    "english-multilingual": replace(LLAMA, flow=replace(_WHOLE, guidance=0.7), vocoder=_FADED),
+    "bundled": replace(
+        LEARNED_FROM,
+        vocoder=replace(CONFIG.vocoder, aligned_harmonics=True, directed_phase=True),
+    ),
+}
+"""Every mechanism of each variant, at a size for a CPU."""
 
-def _run_t3(config: ModelConfig, kind: type[T3Decoder] = T3Decoder) -> None:
-    t3, _, _ = random_modules(config)
+
+def _modules(config: ModelConfig, dtype: str) -> tuple[TokenPredictor, Flow, HiFT]:
+    modules = random_modules(config)
+    set_precision(*modules, dtype)
+    return modules
+
+
+def _run_t3(config: ModelConfig, kind: type[T3Decoder] = T3Decoder, dtype: str = "float32") -> None:
+    t3, _, _ = _modules(config, dtype)
     decoder = kind(t3, SLOTS, top_k=20).to("meta")
-    speaker = torch.zeros(1, config.t3.speaker_channels, device="meta")
+    weights = t3.speech_head.weight
+    speaker = torch.zeros(1, config.t3.speaker_channels, device="meta", dtype=weights.dtype)
     with OneDevice(), torch.inference_mode():
         condition = t3.embed_condition(speaker, ints(1, config.t3.prompt_tokens))
         decoder.prefill(ints(1), condition, ints(1, 32), ints(1))
         decoder.decode(torch.zeros(2, dtype=torch.bool, device="meta"), 64)
 
 
-def _flow_step(config: ModelConfig) -> FlowStep:
-    _, flow, _ = random_modules(config)
+def _flow_step(config: ModelConfig, dtype: str = "float32") -> FlowStep:
+    _, flow, _ = _modules(config, dtype)
     return FlowStep(flow, NoiseBuffers(config), config, SLOTS)
 
 
@@ -48,8 +71,8 @@ def _run_flow(step: FlowStep) -> None:
         step(ints(2, 5), ints(SLOTS, CONFIG.t3.max_speech_tokens + 1), 40)
 
 
-def _run_vocoder(config: ModelConfig) -> None:
-    _, _, vocoder = random_modules(config)
+def _run_vocoder(config: ModelConfig, dtype: str = "float32") -> None:
+    _, _, vocoder = _modules(config, dtype)
     step = VocoderStep(vocoder, NoiseBuffers(config), config, SLOTS).to("meta")
     mel = torch.zeros(SLOTS, 2 * config.t3.max_speech_tokens + 1, 80, device="meta")
     with OneDevice(), torch.inference_mode():
@@ -72,6 +95,16 @@ def test_vocoder_stays_on_its_device() -> None:
     """F0, source, inverse STFT."""
     _run_vocoder(CONFIG)
     _run_vocoder(replace(CONFIG, vocoder=replace(CONFIG.vocoder, fade_in=True)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("name", SMALL_VARIANTS)
+def test_every_stage_of_every_variant_stays_on_its_device(name: str, dtype: str) -> None:
+    """What one variant alone does, or one precision, is as fatal to its capture."""
+    config = SMALL_VARIANTS[name]
+    _run_t3(config, dtype=dtype)
+    _run_flow(_flow_step(config, dtype))
+    _run_vocoder(config, dtype)
 
 
 # The four defects of the seed's list, one mutant each. A guard that lets one pass guards nothing.
@@ -168,7 +201,13 @@ PACKAGE = Path(__file__).parents[2] / "chatterbox"
 EAGER = {PACKAGE / "t3" / "alignment.py"}
 """Reads every step back by design, and is never part of a captured one."""
 STEP_FILES = sorted(
-    {*PACKAGE.glob("t3/*.py"), *PACKAGE.glob("s3gen/*.py"), PACKAGE / "uniforms.py"} - EAGER
+    {
+        *PACKAGE.glob("t3/*.py"),
+        *PACKAGE.glob("s3gen/*.py"),
+        PACKAGE / "uniforms.py",
+        PACKAGE / "device" / "captured_stage.py",
+    }
+    - EAGER
 )
 HOST_CALLS = {"to", "item", "cpu", "cuda", "numpy", "tolist", "from_numpy", "tensor", "as_tensor"}
 FACTORIES = {"arange", "zeros", "ones", "full", "empty", "randn", "rand", "linspace", "eye"}
