@@ -95,7 +95,10 @@ lock: dev ## Write requirements/*.txt anew from pyproject.toml; ARGS=--upgrade t
 		--output-file requirements/train.txt
 	$(UV_LOCK) --group compat-test --output-file requirements/compat-test.txt
 
-runtime compat dev train:
+compat: ## Install what MP3, AAC, FLAC, another speed and discovery by Home Assistant need
+	@$(PYTHON) tools/setup_venv.py $@
+
+runtime dev train:
 	@$(PYTHON) tools/setup_venv.py $@
 
 compat-test:

@@ -111,7 +111,10 @@ class OpenAIDialect:
     async def speech(self, request: web.Request) -> web.StreamResponse:
         with self._studio.admitted(_headers(request), address=_address(request)) as bearer:
             try:
-                body = await request.json()
+                async with asyncio.timeout(self._config.stall_s):
+                    body = await request.json()
+            except TimeoutError as error:
+                raise OpenAIError(408, "the body did not come", code="timeout") from error
             except (ValueError, RecursionError) as error:
                 message = f"the body is not JSON: {str(error)[:200]}"
                 raise OpenAIError(400, message, code="invalid_json") from error

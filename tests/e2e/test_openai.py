@@ -376,6 +376,41 @@ def test_text_without_anything_to_say_is_an_empty_file() -> None:
     run(talk())
 
 
+def test_a_body_that_never_comes_gives_its_place_back() -> None:
+    """A request holds one of the daemon's places; a client that never finishes it would keep it."""
+
+    async def talk() -> None:
+        async with api(stall_s=0.3, max_sessions=1) as openai:
+            assert openai.daemon.daemon.doors is not None
+            port = openai.daemon.daemon.doors.openai_port
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(
+                b"POST /v1/audio/speech HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{"
+            )
+            assert (await reader.readline()).startswith(b"HTTP/1.1 408")
+            writer.close()
+            assert await openai.speech()
+
+    run(talk())
+
+
+def test_a_client_that_does_not_read_is_let_go() -> None:
+    """Whoever opens a stream and sleeps must not hold a slot until the daemon is restarted."""
+
+    async def talk() -> None:
+        async with api(stall_s=0.3) as openai:
+            text = "On and on. " * 900
+            async with openai.post(input=text, voice="alloy", response_format="pcm") as response:
+                await openai.daemon.until(
+                    lambda: openai.daemon.daemon.metrics.page().count(b'outcome="gone"') > 0,
+                    within_s=15,
+                )
+                _data, is_whole = await all_of(response)
+                assert not is_whole
+
+    run(talk())
+
+
 def test_strangers_are_not_served_by_accident() -> None:
     """`--host 0.0.0.0 --openai-port` without tokens would speak for the whole network."""
 

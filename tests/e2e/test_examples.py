@@ -1,0 +1,102 @@
+"""examples/ and the snippets of docs/connect.md, as a user runs them."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import wave
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from daemon.formats.choice import CONTENT_TYPES
+from tests.e2e.wire import Running, run, running
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+async def example(name: str, *arguments: str, text: str = "", path: str = "") -> tuple[str, str]:
+    """Its output and errors."""
+    command = [sys.executable, str(ROOT / "examples" / name), *arguments]
+    if name.endswith(".sh"):
+        command = ["sh", *command[1:]]
+    done = await asyncio.to_thread(
+        subprocess.run,
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{path}:{os.environ['PATH']}"},
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=15,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+def seconds_of(path: Path) -> float:
+    with wave.open(str(path)) as file:
+        return float(file.getnframes() / file.getframerate())
+
+
+def test_tokens_on_standard_input_become_a_file(tmp_path: Path) -> None:
+    """The example that people copy into their agents."""
+
+    async def talk(daemon: Running) -> None:
+        out = tmp_path / "a.wav"
+        text = "Naïve tokens, cut anywhere."
+        _out, errors = await example(
+            "llm_to_speech.py", "--url", daemon.url, "--out", str(out), text=text
+        )
+        assert text in errors
+        assert "first audio" in errors
+        assert seconds_of(out) > 0.5
+
+    run(with_daemon(talk))
+
+
+def test_barge_in_prints_what_was_heard(tmp_path: Path) -> None:
+    """Interrupted by the Enter on its input, before anything was heard."""
+    player = tmp_path / "aplay"
+    player.write_text("#!/bin/sh\ncat > /dev/null\n")
+    player.chmod(0o755)
+
+    async def talk(daemon: Running) -> None:
+        out, _errors = await example(
+            "barge_in.py", "--url", daemon.url, text="\n", path=str(tmp_path)
+        )
+        assert out.startswith("heard: ")
+        assert "any right to." in out.splitlines()[1]
+
+    run(with_daemon(talk))
+
+
+def test_a_program_without_an_event_loop() -> None:
+    """The blocking client, in a process of its own that must also end."""
+
+    async def talk(daemon: Running) -> None:
+        out, _errors = await example("blocking.py", "Good morning.", daemon.url)
+        assert float(out.split()[0]) > 0.3
+
+    run(with_daemon(talk))
+
+
+def test_curl_writes_every_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quotes in the text must survive the shell, and the ending of the file name the format."""
+
+    async def talk(daemon: Running) -> None:
+        assert daemon.daemon.doors is not None
+        monkeypatch.setenv("BASE_URL", f"http://127.0.0.1:{daemon.daemon.doors.openai_port}/v1")
+        for name in CONTENT_TYPES:
+            out = tmp_path / f"a.{name}"
+            await example("curl.sh", 'It\'s "$5", she said.', str(out))
+            assert out.stat().st_size > 2000
+
+    run(with_daemon(talk))
+
+
+async def with_daemon(talk: Callable[[Running], Awaitable[None]]) -> None:
+    async with running(openai_port=0) as daemon:
+        await talk(daemon)
