@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-START_S = 15.0
+START_S = 60.0
 
 
 def command(*arguments: str, dev: bool = True) -> list[str]:

@@ -95,8 +95,8 @@ def test_joined_texts_keep_one_voice() -> None:
 
 
 def test_held_out_set_has_its_strata() -> None:
-    """Guards the evaluation set against silent edits: a hundred different texts in four strata, none
-    of them too small to tell anything.
+    """Guards the evaluation set against silent edits: a hundred texts in four strata, none
+    too small.
     """
     items = corpus.held_out()
     assert len(items) == 100

@@ -1,5 +1,5 @@
 """The segmenter: texts and their pieces; arrival does not matter, no text is lost."""
-# ruff: noqa: RUF001 (punctuation of several scripts is the subject)
+
 
 import random
 import time

@@ -32,7 +32,12 @@ def test_every_file_of_the_folder_is_served_and_no_other() -> None:
 @pytest.mark.parametrize(("path", "name"), FILES.items())
 def test_a_file_comes_whole_and_with_its_type(path: str, name: str) -> None:
     """A module with a wrong type does not run, since sniffing is forbidden."""
-    types = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+    types = {
+        "html": "text/html",
+        "css": "text/css",
+        "js": "text/javascript",
+        "svg": "image/svg+xml",
+    }
     response = found(path)
     assert response.status_code == 200
     assert response.body == (WEB_CLIENT / name).read_bytes()
@@ -118,7 +123,9 @@ def test_whatever_the_page_refers_to_is_served() -> None:
     referred: list[tuple[str, str]] = []
     for path, name in FILES.items():
         text = (WEB_CLIENT / name).read_text()
-        assert not re.findall(r"""(?:src|href|from|import)\s*[=(]?\s*["'](?:https?:)?//(?!tts\.)""", text)
+        assert not re.findall(
+            r"""(?:src|href|from|import)\s*[=(]?\s*["'](?:https?:)?//(?!tts\.)""", text
+        )
         referred += [(path, link) for link in re.findall(r'(?:src|href)="([^"#]+)"', text)]
         referred += [(path, link) for link in re.findall(r'from "(\./[^"]+)"', text)]
         referred += [(path, link) for link in re.findall(r'new URL\("(\./[^"]+\.js)"', text)]
