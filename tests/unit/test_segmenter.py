@@ -1,6 +1,5 @@
 """The segmenter: texts and their pieces; arrival does not matter, no text is lost."""
 
-
 import random
 import time
 from itertools import pairwise
