@@ -3,6 +3,8 @@
 import asyncio
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +138,29 @@ def test_check_leaves_out_what_there_is_no_time_for(monkeypatch: pytest.MonkeyPa
     assert gpu_check.measured(gpu_check.SMALL, until_s=0.0) == {
         run.name: {"failed": "no time was left"} for run in gpu_check.SMALL
     }
+
+
+def test_a_gpu_machine_needs_little() -> None:
+    """A lent GPU has torch, numpy, safetensors, tokenizers, uvloop and pytest, and no network."""
+    program = """
+import sys
+
+class Absent:
+    names = {
+        "aiohttp", "hibari", "huggingface_hub", "matplotlib", "num2words", "onnxruntime",
+        "opuslib_next", "playwright", "prometheus_client", "pyloudnorm", "pynvml", "soxr",
+        "torchaudio", "websockets",
+    }
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            raise ImportError(f"{name} is not on a GPU machine")
+
+sys.meta_path.insert(0, Absent())
+from tests.bench import gpu_first_audio, gpu_precision, gpu_stages
+from tests.gpu import test_engine_on_gpu
+from tools import gpu_check
+import tests.conftest
+"""
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", program], cwd=root, check=True)
