@@ -55,8 +55,10 @@ def called_ms(
     occupy(engine, rows)
     figures = {}
     for name, call in stage_calls(engine, rows=rows).items():
-        torch.compiler.reset()
-        run = call if mode is None else torch.compile(call, mode=mode)
+        run = call
+        if mode is not None:
+            torch.compiler.reset()  # slows the calls after it, and must not slow those of eager
+            run = torch.compile(call, mode=mode)
         figures[name] = 1000 * seconds(run, engine.stages.device, repeats=repeats)
     vacate(engine, rows)
     return figures
