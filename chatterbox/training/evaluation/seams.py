@@ -136,9 +136,11 @@ class Seams:
             for places in (self.joins, self.wholes, self.elsewhere, self.teachers)
         )
         over_whole = [a.level_db - b.level_db for a, b in zip(joins, wholes, strict=True)]
+        # Where the whole rendering is loud too there is a sound of the voice, the burst of a
+        # consonant say, and its level differs more between two renderings.
         standing_out = sum(
-            place.is_loud and over > STANDS_OUT_DB
-            for place, over in zip(joins, over_whole, strict=True)
+            place.is_loud and over > STANDS_OUT_DB * (1 + whole.is_loud)
+            for place, whole, over in zip(joins, wholes, over_whole, strict=True)
         )
         usual = max(_loud_share(elsewhere), _loud_share(teachers), 1 - QUANTILE)
         return {
