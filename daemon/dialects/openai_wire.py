@@ -17,7 +17,6 @@ from daemon.errors import (
     UnknownVoice,
     WireError,
 )
-from daemon.formats.choice import CONTENT_TYPES
 from daemon.gate import Refusal
 from daemon.protocol import MAX_SEED
 
@@ -28,6 +27,7 @@ VOICE_NAMES = (
 """OpenAI's own; some clients let nothing else pass."""
 MODEL_NAMES = ("gpt-4o-mini-tts", "tts-1", "tts-1-hd")
 SLOWEST, FASTEST = 0.25, 4.0
+AUDIO_FORMATS = ("pcm", "wav", "opus", "mp3", "flac", "aac")
 _STREAM_FORMATS = ("audio", "sse")
 
 
@@ -74,8 +74,8 @@ def parse_request(body: object, info: EngineInfo) -> SpeechRequest:
     if not text:
         raise _bad("input must not be empty", "input")
     audio_format = _text(body, "response_format", "mp3")
-    if audio_format not in CONTENT_TYPES:
-        raise _bad(f"response_format must be one of {', '.join(CONTENT_TYPES)}", "response_format")
+    if audio_format not in AUDIO_FORMATS:
+        raise _bad(f"response_format must be one of {', '.join(AUDIO_FORMATS)}", "response_format")
     stream_format = _text(body, "stream_format", "audio")
     if stream_format not in _STREAM_FORMATS:
         raise _bad("stream_format must be audio or sse", "stream_format")

@@ -5,11 +5,15 @@ import importlib.util
 from chatterbox.api import SAMPLE_RATE
 from daemon.formats.ogg_opus import OggOpusStream
 from daemon.formats.rates import Resampled
-from daemon.formats.stream import PcmStream, StreamEncoder, WavStream
+from daemon.formats.stream import FloatPcmStream, PcmStream, StreamEncoder, WavStream
+from daemon.formats.telephony import G711Stream
 from daemon.opus import BITRATE_DEFAULT
 
 CONTENT_TYPES = {
     "pcm": "audio/pcm",
+    "pcm_f32": "audio/pcm",
+    "ulaw": "audio/basic",
+    "alaw": "audio/x-alaw-basic",
     "wav": "audio/wav",
     "opus": "audio/ogg",
     "mp3": "audio/mpeg",
@@ -31,7 +35,12 @@ def new_stream_encoder(
     bitrate: int | None = None,
     tempo: float = 1.0,
 ) -> StreamEncoder:
-    """`name` is one of `CONTENT_TYPES`. Raises `FormatMissing`. Opus keeps its own rate."""
+    """`name` is one of `CONTENT_TYPES`; `opus` is in Ogg, and keeps its own rate. `bitrate` in bits
+    per second is for mp3, aac and opus; the others have no choice of it. Raises `FormatMissing`.
+
+    An encoder that resamples or compresses holds back some milliseconds until `finish`: whoever
+    must send all audio at a place inside an utterance finishes there and goes on with a new one.
+    """
     encoder = _at_rate(name, sample_rate=sample_rate, bitrate=bitrate)
     if tempo == 1.0:
         return encoder
@@ -48,6 +57,10 @@ def _at_rate(name: str, *, sample_rate: int, bitrate: int | None) -> StreamEncod
             return OggOpusStream(bitrate=bitrate or BITRATE_DEFAULT)
         case "pcm":
             encoder = PcmStream()
+        case "pcm_f32":
+            encoder = FloatPcmStream()
+        case "ulaw" | "alaw":
+            encoder = G711Stream(name)
         case "wav":
             encoder = WavStream(sample_rate=sample_rate)
         case _:

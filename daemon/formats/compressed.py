@@ -20,11 +20,19 @@ class _Recipe:
     sample_format: str
     options: Mapping[str, str] = field(default_factory=dict)
     """Of the container."""
+    codec_options: Mapping[str, str] = field(default_factory=dict)
 
 
 _RECIPES = {
-    # No header that could only be written once the length is known.
-    "mp3": _Recipe("libmp3lame", "mp3", "fltp", {"write_xing": "0", "id3v2_version": "0"}),
+    # No header that could only be written once the length is known, and no bits saved in one frame
+    # for the next: that holds each back until the next is known (EXPERIMENTS.md, MP3).
+    "mp3": _Recipe(
+        "libmp3lame",
+        "mp3",
+        "fltp",
+        {"write_xing": "0", "id3v2_version": "0"},
+        {"reservoir": "0"},
+    ),
     "aac": _Recipe("aac", "adts", "fltp"),
     "flac": _Recipe("flac", "flac", "s16"),
 }
@@ -62,7 +70,9 @@ class CompressedStream(StreamEncoder):
             buffer_size=_BUFFER_BYTES,
             options={"flush_packets": "1", **recipe.options},
         )
-        stream = self._container.add_stream(recipe.codec, rate=sample_rate)
+        stream = self._container.add_stream(
+            recipe.codec, rate=sample_rate, options=dict(recipe.codec_options)
+        )
         self._stream = cast(AudioStream, stream)
         codec = self._stream.codec_context
         codec.layout, codec.format = "mono", recipe.sample_format

@@ -40,6 +40,13 @@ class PcmStream(StreamEncoder):
         return to_int16(samples).tobytes()
 
 
+class FloatPcmStream(StreamEncoder):
+    """32-bit floating point, little-endian, within ±1."""
+
+    def encode(self, samples: Samples) -> bytes:
+        return np.clip(samples, -1.0, 1.0).astype("<f4").tobytes()
+
+
 class WavStream(PcmStream):
     def __init__(self, *, sample_rate: int) -> None:
         self._sample_rate = sample_rate

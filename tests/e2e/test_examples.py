@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.formats.choice import CONTENT_TYPES
+from daemon.dialects.openai_wire import AUDIO_FORMATS
 from tests.e2e.wire import Running, run, running
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -89,7 +89,7 @@ def test_curl_writes_every_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     async def talk(daemon: Running) -> None:
         assert daemon.daemon.doors is not None
         monkeypatch.setenv("BASE_URL", f"http://127.0.0.1:{daemon.daemon.doors.openai_port}/v1")
-        for name in CONTENT_TYPES:
+        for name in AUDIO_FORMATS:
             out = tmp_path / f"a.{name}"
             await example("curl.sh", 'It\'s "$5", she said.', str(out))
             assert out.stat().st_size > 2000

@@ -15,6 +15,7 @@ import pytest
 from daemon.config import ConfigError
 from daemon.dialects.doors import bound_doors
 from daemon.dialects.openai_wire import MODEL_NAMES, VOICE_NAMES
+from daemon.dialects.openai_wire import AUDIO_FORMATS
 from daemon.formats.choice import CONTENT_TYPES
 from tests.e2e.wire import CONFIG, Running, run, running
 from tests.fakes import FragileEngine, RecordingEngine
@@ -92,7 +93,7 @@ def test_pcm_is_the_speech_that_the_native_protocol_gives() -> None:
     run(talk())
 
 
-@pytest.mark.parametrize("name", CONTENT_TYPES)
+@pytest.mark.parametrize("name", AUDIO_FORMATS)
 def test_each_format_comes_with_its_type(name: str) -> None:
     """A client picks its decoder by Content-Type; mp3 is what it gets if it asks for nothing."""
 

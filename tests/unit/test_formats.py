@@ -14,6 +14,7 @@ from daemon.formats.choice import CONTENT_TYPES, FormatMissing, new_stream_encod
 Sound = NDArray[np.floating[Any]]
 RATE = 24_000
 CONTAINERS = {"opus": "ogg", "mp3": "mp3", "flac": "flac", "aac": "aac"}
+TELEPHONY = {"ulaw": "mulaw", "alaw": "alaw"}
 DURATION_S = 1.7
 
 
@@ -36,8 +37,16 @@ def decoded(data: bytes, name: str) -> tuple[Sound, int]:
     """Samples, and their rate."""
     if name == "pcm":
         return np.frombuffer(data, "<i2").astype(np.float32) / 32767, RATE
+    if name == "pcm_f32":
+        return np.frombuffer(data, "<f4"), RATE
     if name == "wav":
         return np.frombuffer(data[44:], "<i2").astype(np.float32) / 32767, RATE
+    if name in TELEPHONY:
+        with av.open(
+            io.BytesIO(data), mode="r", format=TELEPHONY[name], options={"sample_rate": str(RATE)}
+        ) as container:
+            blocks = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
+        return np.concatenate(blocks).astype(np.float32) / 32767, RATE
     with av.open(io.BytesIO(data), mode="r", format=CONTAINERS[name]) as container:
         rate = container.streams.audio[0].rate
         resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
@@ -89,7 +98,7 @@ def test_pieces_do_not_matter(name: str) -> None:
 def test_nothing_to_say_is_still_a_file(name: str) -> None:
     """A text of nothing but a smiley has no audio; the answer must not crash on the way out."""
     data = encoded(name, tone(0.0))
-    if name in ("wav", "pcm"):
+    if name in ("wav", "pcm", "pcm_f32", "ulaw", "alaw"):
         assert len(data) == (44 if name == "wav" else 0)
 
 
@@ -100,6 +109,45 @@ def test_another_rate_keeps_pitch_and_length(rate: int) -> None:
     samples = np.frombuffer(data, "<i2").astype(np.float32) / 32767
     assert samples.size / rate == pytest.approx(DURATION_S, abs=0.001)
     assert loudest_hz(samples, rate) == pytest.approx(330, abs=2)
+
+
+@pytest.mark.parametrize(("name", "smallest_step"), [("ulaw", 8), ("alaw", 16)])
+def test_telephony_is_the_standard_s(name: str, smallest_step: int) -> None:
+    """A law with a wrong segment is a buzz that only loud or only quiet speech has."""
+    every_byte = bytes(range(256))
+    with av.open(io.BytesIO(every_byte), mode="r", format=TELEPHONY[name]) as container:
+        means = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    again = new_stream_encoder(name).encode((means / 32767).astype(np.float32))
+    same = np.frombuffer(again, np.uint8) == np.arange(256)
+    # μ-law has two zeros; a sample has one.
+    assert same.sum() >= 255
+    assert name == "alaw" or not same[0x7F]
+
+    values = np.arange(-32_767, 32_768)
+    codes = new_stream_encoder(name).encode((values / 32767).astype(np.float32))
+    error = np.abs(means[np.frombuffer(codes, np.uint8)] - values)
+    assert error.max() <= 644  # half of the widest step, and what μ-law clips
+    quiet = np.abs(values) < 64
+    assert error[quiet].max() <= smallest_step / 2
+
+
+@pytest.mark.parametrize(("rate", "kbps"), [(22_050, 32), (44_100, 128), (24_000, 48)])
+def test_mp3_keeps_to_its_rate_and_bitrate(rate: int, kbps: int) -> None:
+    """Clients name both, and some choose their decoder by them."""
+    encoder = new_stream_encoder("mp3", sample_rate=rate, bitrate=1000 * kbps)
+    data = encoder.begin() + encoder.encode(tone(4.0)) + encoder.finish()
+    assert len(data) * 8 / 4.0 == pytest.approx(1000 * kbps, rel=0.05)
+    samples, found = decoded(data, "mp3")
+    assert found == rate
+    assert loudest_hz(samples, rate) == pytest.approx(330, abs=2)
+
+
+def test_a_listener_of_mp3_is_not_kept_waiting() -> None:
+    """With bits saved for later frames, 40 ms more of every phrase would wait for the next one."""
+    encoder = new_stream_encoder("mp3", bitrate=64_000)
+    data = encoder.encode(tone(1.0))
+    held_back_s = 1.0 - len(data) * 8 / 64_000
+    assert held_back_s < 0.06
 
 
 def test_the_header_of_a_wav_is_one_that_readers_take() -> None:
