@@ -7,7 +7,7 @@ it imports nobody.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NewType, Protocol, runtime_checkable
+from typing import Literal, NewType, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +77,31 @@ class SegmentFailed:
     message: str
 
 
-EngineEvent = PcmChunk | SegmentWarning | SegmentFailed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpokenWord:
+    """Characters `start` up to `end` of `Segment.text`, heard from `start_sample` to `end_sample`
+    of the segment's audio as emitted: after trimming, before any pause.
+    """
+
+    start: int
+    end: int
+    start_sample: int
+    end_sample: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WordsTimed:
+    """The next words of a segment, in the order of the text; times never go backwards. A word comes
+    before the chunk that goes past its end, the last one at the latest before the last chunk.
+    """
+
+    segment_id: SegmentId
+    words: tuple[SpokenWord, ...]
+
+
+EngineEvent = PcmChunk | SegmentWarning | SegmentFailed | WordsTimed
+
+WordTimes = Literal["exact", "estimated"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +118,8 @@ class EngineInfo:
     """Longest text of one segment; the segmenter cuts below it."""
     max_segment_chars_of: Mapping[str, int] = field(default_factory=dict)
     """Languages whose characters take longer to say than letters, with their lower limit."""
+    word_times: WordTimes = "estimated"
+    """Exact: the engine sends `WordsTimed` for every segment. Estimated: it sends none."""
     gpu: str | None = None
     """The name that NVIDIA's tools know the GPU by (GPU-…); None on a processor."""
 

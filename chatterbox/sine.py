@@ -4,6 +4,7 @@ It ships: it lets clients be written, and the daemon be tested and measured, on 
 pitch is a hash of voice and seed, the length follows the text, and nothing depends on load.
 """
 
+import re
 import time
 import zlib
 from collections.abc import Sequence
@@ -20,7 +21,9 @@ from chatterbox.api import (
     PcmChunk,
     Segment,
     SlotIndex,
+    SpokenWord,
     UnspeakableText,
+    WordsTimed,
 )
 
 SAMPLES_PER_CHAR = SAMPLE_RATE // 15
@@ -29,6 +32,7 @@ _AMPLITUDE = 0.25
 _FADE_SAMPLES = SAMPLE_RATE // 200
 _LOWEST_HZ = 110.0
 _NUM_PITCHES = 37
+_WORD = re.compile(r"\S*\w\S*")
 
 _SPEED = OptionSpec(
     name="speed",
@@ -60,6 +64,22 @@ class _Tone:
     def is_finished(self) -> bool:
         return self.position >= self.num_samples
 
+    def words(self) -> WordsTimed:
+        """Every character sounds equally long."""
+        text = self.segment.text
+        return WordsTimed(
+            segment_id=self.segment.id,
+            words=tuple(
+                SpokenWord(
+                    start=found.start(),
+                    end=found.end(),
+                    start_sample=found.start() * self.num_samples // len(text),
+                    end_sample=found.end() * self.num_samples // len(text),
+                )
+                for found in _WORD.finditer(text)
+            ),
+        )
+
 
 class SineEngine:
     """`cost_s` is how long each step pretends to compute, whatever the number of slots."""
@@ -86,6 +106,7 @@ class SineEngine:
             languages=("en",),
             options=(_SPEED,),
             max_segment_chars=200,
+            word_times="exact",
         )
 
     @property
@@ -103,12 +124,12 @@ class SineEngine:
         speed = segment.options.get(_SPEED.name, _SPEED.default)
         octave = 0.5 if segment.voice == "low" else 1.0
         step = zlib.crc32(f"{segment.voice}/{segment.seed}".encode()) % _NUM_PITCHES
-        self._tones[slot] = _Tone(
+        tone = self._tones[slot] = _Tone(
             segment=segment,
             pitch_hz=octave * _LOWEST_HZ * 2 ** (step / 12),
             num_samples=max(1, round(len(segment.text) * self._samples_per_char / speed)),
         )
-        return []
+        return [tone.words()]
 
     def step(self, slots: Sequence[SlotIndex]) -> list[EngineEvent]:
         if self._cost_s:

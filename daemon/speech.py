@@ -77,6 +77,7 @@ class Speech:
             segmenter=Segmenter(max_chars=offer.info.longest_segment(settings.language)),
             next_segment_id=engine.next_segment_id,
             max_text_chars=offer.config.max_text_chars,
+            word_times=offer.info.word_times,
         )
         self.id = engine.open(
             max_lead_s=settings.max_lead_ms / 1000, listener=self._note_news, client=client

@@ -4,6 +4,7 @@ One utterance is what the wire calls a context. It cuts its text, puts the audio
 order (a later segment may be generated early), inserts the pauses, and knows which text was spoken.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -20,10 +21,13 @@ from chatterbox.api import (
     SegmentFailed,
     SegmentId,
     SegmentWarning,
+    SpokenWord,
+    WordsTimed,
+    WordTimes,
 )
 from daemon.errors import TextAfterEnd, TextTooLong
 from daemon.segmenter import Pause, Piece, Segmenter
-from daemon.transcript import Stretch, num_chars_heard
+from daemon.word_estimate import WordEstimate
 
 UtteranceId = NewType("UtteranceId", int)
 """Names one utterance of the whole daemon; never reused."""
@@ -90,6 +94,28 @@ class Samples:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimedWord:
+    """Characters `start` up to `end` of the utterance's text, heard from `start_sample` to
+    `end_sample` of its audio.
+    """
+
+    text: str
+    start: int
+    end: int
+    start_sample: int
+    end_sample: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WordsSpoken:
+    """The next words, in order. Each comes before the `Samples` that go past its end, and if its
+    time is known so early, before those it begins in; all of a segment before its tail.
+    """
+
+    words: tuple[TimedWord, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FlushReached:
     number: int
     end: int
@@ -113,7 +139,9 @@ class UtteranceEnded:
     num_chars: int
 
 
-UtteranceOutput = SegmentBegun | Samples | FlushReached | SegmentTrouble | UtteranceEnded
+UtteranceOutput = (
+    SegmentBegun | Samples | WordsSpoken | FlushReached | SegmentTrouble | UtteranceEnded
+)
 
 
 @dataclass(slots=True)
@@ -127,11 +155,49 @@ class _Part:
     is_ended: bool = False
     has_tail: bool = False
     held_back: list[NDArray[np.float32]] = field(default_factory=list)
+    estimate: WordEstimate | None = None
+    """Where its engine tells no times."""
+    waiting_words: deque[SpokenWord] = field(default_factory=deque)
+    words: list[TimedWord] = field(default_factory=list)
+    """Those given out."""
 
     @property
     def later_pause_samples(self) -> int:
         """The pause that follows if another segment does, less what the tail gave already."""
         return _samples_of(_PAUSE_MS[self.piece.pause] - _TAIL_MS) if self.num_samples else 0
+
+    def drop_words(self) -> None:
+        """What has not been timed will not be spoken."""
+        self.estimate = None
+        self.waiting_words.clear()
+
+    def take_words(self, num_samples: int, *, pace: float | None) -> list[UtteranceOutput]:
+        """The words to give out before so many samples of it are."""
+        assert self.start_sample is not None
+        if self.estimate is not None:
+            held = sum(samples.size for samples in self.held_back)
+            self.waiting_words += self.estimate.words_until(
+                num_samples,
+                total=self.num_samples + held if self.is_ended else None,
+                samples_per_char=pace,
+            )
+        words = []
+        while self.waiting_words and (
+            self.waiting_words[0].start_sample < num_samples
+            or (self.is_ended and not self.held_back)
+        ):
+            words.append(self._placed(self.waiting_words.popleft(), self.start_sample))
+        self.words += words
+        return [WordsSpoken(words=tuple(words))] if words else []
+
+    def _placed(self, word: SpokenWord, start_sample: int) -> TimedWord:
+        return TimedWord(
+            text=self.piece.text[word.start : word.end],
+            start=self.piece.start + word.start,
+            end=self.piece.start + word.end,
+            start_sample=start_sample + word.start_sample,
+            end_sample=start_sample + word.end_sample,
+        )
 
 
 def _samples_of(duration_ms: int) -> int:
@@ -148,12 +214,14 @@ class Utterance:
         segmenter: Segmenter,
         next_segment_id: Callable[[], SegmentId],
         max_text_chars: int,
+        word_times: WordTimes = "estimated",
     ) -> None:
         self.state = UtteranceState.OPEN
         self._settings = settings
         self._segmenter = segmenter
         self._next_segment_id = next_segment_id
         self._max_text_chars = max_text_chars
+        self._word_times = word_times
         self._text: list[str] = []
         self._num_chars = 0
         self._parts: list[_Part] = []
@@ -222,7 +290,8 @@ class Utterance:
     def _add_pieces(self, pieces: list[Piece]) -> list[Segment]:
         segments = []
         for piece in pieces:
-            part = _Part(index=len(self._parts), piece=piece)
+            estimate = WordEstimate(piece.text) if self._word_times == "estimated" else None
+            part = _Part(index=len(self._parts), piece=piece, estimate=estimate)
             segment = Segment(
                 id=self._next_segment_id(),
                 text=piece.text,
@@ -247,6 +316,8 @@ class Utterance:
                 if event.samples.size:
                     part.held_back.append(event.samples)
                 part.is_ended = event.is_last
+            case WordsTimed():
+                part.waiting_words += event.words
             case SegmentWarning():
                 outputs.append(
                     SegmentTrouble(
@@ -255,6 +326,7 @@ class Utterance:
                 )
             case SegmentFailed():
                 part.is_ended = True
+                part.drop_words()
                 outputs.append(
                     SegmentTrouble(
                         index=part.index, code="failed", message=event.message, is_failure=True
@@ -289,12 +361,24 @@ class Utterance:
             outputs.append(
                 SegmentBegun(index=part.index, piece=part.piece, sample=self._num_samples)
             )
-        for samples in part.held_back:
+        pace = self._pace() if part.estimate is not None else None
+        while part.held_back:
+            samples = part.held_back[0]
+            outputs += part.take_words(part.num_samples + samples.size, pace=pace)
             outputs.append(Samples(samples=samples))
+            del part.held_back[0]
             part.num_samples += samples.size
             self._num_samples += samples.size
-        part.held_back.clear()
+        if part.is_ended and part.start_sample is not None:
+            outputs += part.take_words(part.num_samples, pace=pace)
         return outputs
+
+    def _pace(self) -> float | None:
+        """Samples a character of the segments that were given out."""
+        ended = self._parts[: self._head]
+        num_chars = sum(len(part.piece.text) for part in ended if part.num_samples)
+        num_samples = sum(part.num_samples for part in ended)
+        return num_samples / num_chars if num_chars else None
 
     def _silence(self, num_samples: int) -> list[UtteranceOutput]:
         if not num_samples:
@@ -337,16 +421,16 @@ class Utterance:
         """How much of the text is in the first `played_samples` samples, in whole words."""
         if self._is_complete and played_samples >= self._num_samples:
             return self._num_chars
-        stretches = [
-            Stretch(
-                text=part.piece.text,
-                start=part.piece.start,
-                end=part.piece.end,
-                start_sample=part.start_sample,
-                num_samples=part.num_samples,
-                is_ended=part.is_ended,
-            )
+        begun = [
+            part
             for part in self._parts
-            if part.start_sample is not None
+            if part.start_sample is not None and part.start_sample < played_samples
         ]
-        return num_chars_heard(stretches, played_samples)
+        if not begun:
+            return 0
+        last = begun[-1]
+        assert last.start_sample is not None
+        if last.is_ended and played_samples >= last.start_sample + last.num_samples:
+            return last.piece.end
+        heard = [word.end for word in last.words if word.end_sample <= played_samples]
+        return heard[-1] if heard else last.piece.start
