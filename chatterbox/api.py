@@ -33,6 +33,16 @@ class OptionSpec:
     description: str
 
 
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Lexicon:
+    """How some words are said. Compared by identity, so that a front end can keep what it made of
+    one.
+    """
+
+    entries: Mapping[str, str]
+    """Words as written → other words to read instead, or /phonemes/ of `EngineInfo.phonemes`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
     """The text of one generation, cut where a speaker could pause."""
@@ -45,6 +55,8 @@ class Segment:
     """One of `EngineInfo.languages`; None is the first."""
     options: Mapping[str, float] = field(default_factory=dict)
     """Values for names in `EngineInfo.options`; what is absent takes its default."""
+    lexicons: tuple[Lexicon, ...] = ()
+    """Of two that know a word, the first one counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +130,10 @@ class EngineInfo:
     """Longest text of one segment; the segmenter cuts below it."""
     max_segment_chars_of: Mapping[str, int] = field(default_factory=dict)
     """Languages whose characters take longer to say than letters, with their lower limit."""
+    tags: Sequence[str] = ()
+    """Sounds that a text may ask for, such as [laugh]; other models leave these tags out."""
+    phonemes: str = ""
+    """The characters of /phonemes/ in a `Lexicon`; empty: this model takes words alone."""
     word_times: WordTimes = "estimated"
     """Exact: the engine sends `WordsTimed` for every segment. Estimated: it sends none."""
     gpu: str | None = None
