@@ -1,14 +1,18 @@
-"""A listening socket, a gate and routes in; a WebSocket server that hands on its guests out."""
+"""A listening socket, a gate, routes and dialects in; a WebSocket server that hands on its guests
+out.
+"""
 
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from daemon.config import Config
+from daemon.dialects.switchboard import Switchboard, Visit
 from daemon.gate import Admission, Gate, Refusal
 from daemon.metrics import Metrics
 from daemon.protocol import PROTOCOL
@@ -27,37 +31,62 @@ _MOST_HANDSHAKES = 256
 Talk = Callable[[ServerConnection, Bearer], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Guest:
+    admission: Admission
+    visit: Visit | None
+    """None for a session of our own protocol."""
+
+
 async def open_door(
     listener: socket.socket,
     *,
     config: Config,
     gate: Gate,
     routes: Routes,
+    switchboard: Switchboard,
     metrics: Metrics,
     certificate: Certificate | None,
     talk: Talk,
 ) -> Server:
-    """`talk` is a session's life; it is called once the upgrade is done."""
-    admissions: dict[ServerConnection, Admission] = {}
+    """`talk` is a session's life; it is called once the upgrade is done. What is a dialect's goes
+    to the switchboard."""
+    guests: dict[ServerConnection, _Guest] = {}
 
     def process_request(connection: ServerConnection, request: Request) -> Response | None:
         address = connection.remote_address
-        response = routes.answer(request, address=address)
+        visit = switchboard.visit(request)
+        if visit is not None and visit.is_question:
+            return switchboard.answer(visit, address=address)
+        response = None if visit else routes.answer(request, address=address)
         if response is not None:
             return response
-        outcome = gate.admit(request.path, request.headers, address=address)
+        token = visit.token if visit else None
+        outcome = gate.admit(request.path, request.headers, address=address, token=token)
         if isinstance(outcome, Refusal):
             metrics.note_refusal(outcome.reason)
-            return refused(outcome)
-        admissions[connection] = outcome
+            return visit.refused(outcome) if visit else refused(outcome)
+        guests[connection] = _Guest(outcome, visit)
         # It counts until its task ends, also if its upgrade then fails.
         task = asyncio.current_task()
         assert task is not None, "websockets calls this in the connection's task"
-        task.add_done_callback(lambda _task: gate.give_back(admissions.pop(connection)))
-        return None
+        task.add_done_callback(lambda _task: gate.give_back(guests.pop(connection).admission))
+        return visit.turn_away() if visit else None
 
     async def handle(connection: ServerConnection) -> None:
-        await talk(connection, admissions[connection].bearer)
+        guest = guests[connection]
+        if guest.visit is None:
+            await talk(connection, guest.admission.bearer)
+        else:
+            await switchboard.talk(connection, guest.visit, guest.admission.bearer)
+
+    def select_subprotocol(
+        connection: ServerConnection, offered: Sequence[Subprotocol]
+    ) -> Subprotocol | None:
+        """Clients need not offer any."""
+        visit = guests[connection].visit
+        ours = (PROTOCOL,) if visit is None else visit.dialect.subprotocols
+        return next((name for name in offered if name in ours), None)
 
     return await serve(
         handle,
@@ -65,8 +94,7 @@ async def open_door(
         ssl=certificate.context if certificate else None,
         process_request=process_request,
         create_connection=_connection_type(config.max_sessions + _MOST_HANDSHAKES, metrics),
-        subprotocols=[Subprotocol(PROTOCOL)],
-        select_subprotocol=_select_subprotocol,
+        select_subprotocol=select_subprotocol,
         compression=None,
         server_header=None,
         backlog=_BACKLOG,
@@ -90,10 +118,3 @@ def _connection_type(most: int, metrics: Metrics) -> type[ServerConnection]:
                 self.transport.abort()
 
     return Connection
-
-
-def _select_subprotocol(
-    connection: ServerConnection, offered: Sequence[Subprotocol]
-) -> Subprotocol | None:
-    """Clients need not offer any."""
-    return Subprotocol(PROTOCOL) if PROTOCOL in offered else None

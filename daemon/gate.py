@@ -63,14 +63,16 @@ class Gate:
 
     # --- sessions ---------------------------------------------------------------------------------
 
-    def admit(self, path: str, headers: Headers, *, address: object) -> Admission | Refusal:
+    def admit(
+        self, path: str, headers: Headers, *, address: object, token: str | None = None
+    ) -> Admission | Refusal:
         peer = self.peer(headers, address=address)
         refusal = self.too_fast(peer) or self.unready()
         if refusal is not None:
             return refusal
         if not self._is_welcome_origin(headers):
             return Refusal(http.HTTPStatus.FORBIDDEN, "origin")
-        bearer = self.bearer(path, headers)
+        bearer = self.bearer(path, headers, token=token)
         return unauthorized() if bearer is None else self._place(bearer, peer)
 
     def admit_unasked(self, *, address: object) -> Admission | Refusal:
@@ -117,11 +119,14 @@ class Gate:
             return Refusal(unavailable, "full", self._config.retry_after_s)
         return None
 
-    def bearer(self, path: str, headers: Headers) -> Bearer | None:
-        """Who sent this: by header, or by a ticket in the query or among the subprotocols."""
+    def bearer(self, path: str, headers: Headers, *, token: str | None = None) -> Bearer | None:
+        """Who sent this: by header, or by a ticket in the query or among the subprotocols, or by
+        the `token` that a dialect found in a place of its own."""
         if self.tokens.is_empty:
             return ANYBODY
         bearer = self.tokens.bearer_of(_only(headers, "Authorization"))
+        if bearer is None and token is not None:
+            bearer = self.tokens.owner_of(token)
         if bearer is None:
             ticket = _ticket_in(path, headers.get_all("Sec-WebSocket-Protocol"))
             bearer = self.tokens.redeem_ticket(ticket) if ticket else None

@@ -144,8 +144,10 @@ class Metrics:
     def note_received(self, num_bytes: int) -> None:
         self._received.inc(num_bytes)
 
-    def note_sent(self, message: str | bytes) -> None:
-        kind = self._sent_audio if isinstance(message, bytes) else self._sent_control
+    def note_sent(self, message: str | bytes, *, is_audio: bool = False) -> None:
+        """Binary messages are always audio."""
+        has_audio = is_audio or isinstance(message, bytes)
+        kind = self._sent_audio if has_audio else self._sent_control
         kind.inc(len(message))
 
     def note_error(self, code: str) -> None:

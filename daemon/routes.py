@@ -113,8 +113,13 @@ def answer(status: http.HTTPStatus, body: str | bytes, *, content_type: str = _T
 
 def refused(refusal: Refusal) -> Response:
     response = answer(refusal.status, f"{refusal.reason}\n")
+    note_conditions(response, refusal)
+    return response
+
+
+def note_conditions(response: Response, refusal: Refusal) -> None:
+    """When to come again, and with what, in the headers that say so."""
     if refusal.retry_after_s is not None:
         response.headers["Retry-After"] = str(refusal.retry_after_s)
     if refusal.realm is not None:
         response.headers["WWW-Authenticate"] = f'Bearer realm="{refusal.realm}"'
-    return response

@@ -22,7 +22,8 @@ from chatterbox.api import SpeechEngine
 from daemon import listener as listening
 from daemon.agent_check import agent_line, serve_agent
 from daemon.config import Config, ConfigError
-from daemon.dialects.doors import Doors, bound_doors
+from daemon.dialects.doors import Doors, bound_doors, main_port_dialects
+from daemon.dialects.switchboard import Switchboard
 from daemon.engine_thread import EngineThread
 from daemon.errors import EngineBroken, EngineFailed, GoingAway
 from daemon.front_door import open_door
@@ -87,6 +88,7 @@ class Daemon:
         self.doors: Doors | None = None
         """Where it listens for other dialects."""
         self._studio: Studio | None = None
+        self._switchboard: Switchboard | None = None
 
     @property
     def num_sessions(self) -> int:
@@ -198,6 +200,9 @@ class Daemon:
             offer=offer,
             executor=self._executor,
         )
+        self._switchboard = Switchboard(
+            main_port_dialects(self._studio), studio=self._studio, metrics=self.metrics
+        )
         self._watch(offer)
         assert self.doors is not None, "they are bound before the engine is built"
         tls = self._certificate.context if self._certificate else None
@@ -211,6 +216,7 @@ class Daemon:
                 config=self._config,
                 gate=self._gate,
                 routes=routes,
+                switchboard=self._switchboard,
                 metrics=self.metrics,
                 certificate=self._certificate,
                 talk=lambda connection, bearer: self._talk(
@@ -336,6 +342,8 @@ class Daemon:
         # 2. Running contexts finish, and each session closes with its last one, within the grace.
         for session in list(self._sessions):
             session.drain()
+        if self._switchboard is not None:
+            self._switchboard.drain()
         await self._wait_for_sessions(self._config.grace_s, or_forced=True)
         # 3. Whoever is left is closed in mid-speech, or dropped if it does not read.
         for session in list(self._sessions):
@@ -364,6 +372,8 @@ class Daemon:
         await self._no_sessions.wait()
         if self._studio is not None:
             await self._studio.wait_until_quiet()
+        if self._switchboard is not None:
+            await self._switchboard.wait_until_quiet()
 
     async def _stop_threads(self) -> None:
         self._executor.shutdown(cancel_futures=True)

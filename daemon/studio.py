@@ -79,11 +79,11 @@ class Studio:
         finally:
             self._gate.give_back(outcome)
 
-    def check_token(self, headers: Headers, *, address: object) -> None:
-        """For questions that need no place. Raises `Refused`."""
+    def check_token(self, headers: Headers, *, address: object, token: str | None = None) -> None:
+        """For questions that need no place. `token` as in `Gate.bearer`. Raises `Refused`."""
         peer = self._gate.peer(headers, address=address)
         refusal = self._gate.too_fast(peer)
-        if refusal is None and self._gate.bearer("", headers) is None:
+        if refusal is None and self._gate.bearer("", headers, token=token) is None:
             refusal = unauthorized()
         if refusal is not None:
             self._metrics.note_refusal(refusal.reason)

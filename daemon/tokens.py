@@ -82,14 +82,19 @@ class TokenBook:
         return not self._entries
 
     def bearer_of(self, authorization: str | None) -> Bearer | None:
-        """Whose an `Authorization` header is. Compares with every token, equal or not."""
+        """Whose an `Authorization` header is."""
         if authorization is None:
             return None
         scheme, _, token = authorization.partition(" ")
+        owner = self.owner_of(token)
+        return owner if scheme.lower() == "bearer" else None
+
+    def owner_of(self, token: str) -> Bearer | None:
+        """Compares with every token, equal or not."""
         digest = hashlib.sha256(token.strip().encode(errors="surrogateescape")).digest()
         found = None
         for entry in self._entries.values():
-            if hmac.compare_digest(entry.digest, digest) and scheme.lower() == "bearer":
+            if hmac.compare_digest(entry.digest, digest):
                 found = entry.bearer
         return found
 

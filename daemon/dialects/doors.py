@@ -1,4 +1,5 @@
-"""A configuration in; sockets for the dialects that it names, bound at once and served later.
+"""A configuration in; sockets for the dialects that it names, bound at once and served later, and
+the dialects of the main port.
 
 The only file that knows all dialects. What a dialect needs is imported when it is asked for.
 """
@@ -11,8 +12,14 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from daemon.config import Config, ConfigError
+from daemon.dialects.sockets import SocketDialect
 from daemon.listener import is_public, listen
 from daemon.studio import Studio
+
+
+def main_port_dialects(studio: Studio) -> list[SocketDialect]:
+    """Who is asked first whether a path is theirs. No two share a path."""
+    return []
 
 
 @dataclass(frozen=True, slots=True)

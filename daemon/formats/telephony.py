@@ -38,7 +38,8 @@ def _a_law(values: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def _highest_bit(values: NDArray[np.int32]) -> NDArray[np.int32]:
-    return np.frexp(values.astype(np.float64))[1] - 1
+    exponents: NDArray[np.int32] = np.frexp(values.astype(np.float64))[1].astype(np.int32)
+    return exponents - np.int32(1)
 
 
 def _table(law: Callable[[NDArray[np.int32]], NDArray[np.int32]]) -> NDArray[np.uint8]:

@@ -14,8 +14,7 @@ import pytest
 
 from daemon.config import ConfigError
 from daemon.dialects.doors import bound_doors
-from daemon.dialects.openai_wire import MODEL_NAMES, VOICE_NAMES
-from daemon.dialects.openai_wire import AUDIO_FORMATS
+from daemon.dialects.openai_wire import AUDIO_FORMATS, MODEL_NAMES, VOICE_NAMES
 from daemon.formats.choice import CONTENT_TYPES
 from tests.e2e.wire import CONFIG, Running, run, running
 from tests.fakes import FragileEngine, RecordingEngine
