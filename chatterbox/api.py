@@ -7,6 +7,7 @@ it imports nobody.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, NewType, Protocol, runtime_checkable
 
 import numpy as np
@@ -136,6 +137,10 @@ class EngineInfo:
     """The characters of /phonemes/ in a `Lexicon`; empty: this model takes words alone."""
     word_times: WordTimes = "estimated"
     """Exact: the engine sends `WordsTimed` for every segment. Estimated: it sends none."""
+    can_clone: bool = False
+    """The checkpoint holds the models that listen to a clip, so voices can be made for it; the
+    engine is then a `CloningEngine`.
+    """
     gpu: str | None = None
     """The name that NVIDIA's tools know the GPU by (GPU-…); None on a processor."""
 
@@ -208,6 +213,25 @@ class MeasuredEngine(Protocol):
 
     def take_stats(self) -> EngineStats | None:
         """Since the last call; on the engine's thread."""
+
+
+@runtime_checkable
+class CloningEngine(Protocol):
+    """An engine that takes over voices, and gives them up, while it speaks. Owned by the engine's
+    thread, as everything of it.
+    """
+
+    def add_voice(self, name: str, path: Path) -> None:
+        """From now on segments may ask for this voice, made of a clip for this model. Raises
+        `VoiceUnfit`, and then nothing has changed.
+        """
+
+    def remove_voice(self, name: str) -> None:
+        """Forget a voice that was added, and that no busy slot speaks with."""
+
+
+class VoiceUnfit(ValueError):
+    """The file holds no voice that this model can speak with; the text says why."""
 
 
 class UnspeakableText(ValueError):

@@ -14,6 +14,7 @@ left alone by the device itself.
 import logging
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from chatterbox.api import (
     SegmentWarning,
     SlotIndex,
     UnspeakableText,
+    VoiceUnfit,
 )
 from chatterbox.config import (
     LOOKAHEAD_TOKENS,
@@ -47,7 +49,7 @@ from chatterbox.s3gen.windows import FrameWindow, TokenWindow
 from chatterbox.stages import Call, Stages
 from chatterbox.t3.predictor import TokenPredictor
 from chatterbox.text.front_end import FrontEnd
-from chatterbox.voice import Voice
+from chatterbox.voice import Voice, VoiceError, load_voice
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +72,7 @@ class ChatterboxEngine:
         voices: dict[str, Voice],
         front_end: FrontEnd,
         num_slots: int,
+        can_clone: bool = False,
         deterministic: bool = False,
         watch_alignment: bool = False,
         device: torch.device | None = None,
@@ -80,6 +83,7 @@ class ChatterboxEngine:
         waiting costs nothing, else 1.
         """
         self.config = config
+        self._can_clone = can_clone
         self._front_end = front_end
         device = device or torch.device("cpu")
         self.stages = Stages(
@@ -117,8 +121,24 @@ class ChatterboxEngine:
             options=config.options,
             max_segment_chars=config.text.max_segment_chars,
             max_segment_chars_of=config.max_segment_chars_of,
+            can_clone=self._can_clone,
             gpu=self.stages.gpu,
         )
+
+    @torch.inference_mode()
+    def add_voice(self, name: str, path: Path) -> None:
+        """See `CloningEngine`. A prompt of a new length is prefilled uncaptured: capturing it now
+        would keep everybody waiting.
+        """
+        try:
+            voice = load_voice(path, self.config)
+        except (VoiceError, OSError) as error:
+            raise VoiceUnfit(str(error)) from None
+        self._voices[name] = self.stages.prepare_voice(voice)
+
+    def remove_voice(self, name: str) -> None:
+        """See `CloningEngine`."""
+        del self._voices[name]
 
     def take_stats(self) -> EngineStats:
         """See `MeasuredEngine`."""

@@ -13,11 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from chatterbox.api import (
+    CloningEngine,
     EngineEvent,
     EngineInfo,
     EngineStats,
@@ -48,6 +50,8 @@ class OpenUtterance:
     max_lead_s: float
     client: int | None = None
     """Who asked for it, so that one client with many utterances cannot delay others'."""
+    voice: str | None = None
+    """What it speaks with: not given up before it is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,22 @@ class CloseUtterance:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoveVoice:
+    """Give up a voice that was added, once nobody speaks with it."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _AddVoice:
+    """Take a voice over from its file; the answer is settled on the loop."""
+
+    name: str
+    path: Path
+    answer: "asyncio.Future[None]"
+
+
+@dataclass(frozen=True, slots=True)
 class _Echo:
     """Settle this future on the loop: the thread is alive and between two steps."""
 
@@ -93,7 +113,7 @@ class _Stop:
     pass
 
 
-Command = OpenUtterance | Speak | SetOrigin | Hold | CloseUtterance
+Command = OpenUtterance | Speak | SetOrigin | Hold | CloseUtterance | RemoveVoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +164,7 @@ class EngineThread:
         self._on_broken = on_broken
         self._on_report = on_report
         self.clock = clock
-        self._commands: queue.SimpleQueue[Command | _Echo | _Stop] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[Command | _AddVoice | _Echo | _Stop] = queue.SimpleQueue()
         self._listeners: dict[UtteranceId, Listener] = {}
         self._utterance_ids = itertools.count(1)
         self._segment_ids = itertools.count(1)
@@ -176,14 +196,29 @@ class EngineThread:
         self._commands.put(_Echo(answer))
         await answer
 
+    async def add_voice(self, name: str, path: Path) -> None:
+        """Returns once segments may ask for it. Raises `VoiceUnfit`, or what else went wrong."""
+        answer: asyncio.Future[None] = self._loop.create_future()
+        self._commands.put(_AddVoice(name, path, answer))
+        await answer
+
+    def remove_voice(self, name: str) -> None:
+        """It is given up when the last utterance that was opened with it is closed."""
+        self._commands.put(RemoveVoice(name))
+
     def open(
-        self, *, max_lead_s: float, listener: Listener, client: int | None = None
+        self,
+        *,
+        max_lead_s: float,
+        listener: Listener,
+        client: int | None = None,
+        voice: str | None = None,
     ) -> UtteranceId:
         """Announce an utterance; news of its segments goes to `listener`, on the loop. Utterances
         of one `client` (any number that only they share) take turns with others'."""
         utterance_id = UtteranceId(next(self._utterance_ids))
         self._listeners[utterance_id] = listener
-        self._commands.put(OpenUtterance(utterance_id, max_lead_s, client))
+        self._commands.put(OpenUtterance(utterance_id, max_lead_s, client, voice))
         return utterance_id
 
     def next_segment_id(self) -> SegmentId:
@@ -242,6 +277,9 @@ class EngineThread:
             while not isinstance(command, _Stop):
                 if isinstance(command, _Echo):
                     self._run_on_loop(_settle, command.answer, None)
+                elif isinstance(command, _AddVoice):
+                    outcome = stepper.add_voice(command.name, command.path)
+                    self._run_on_loop(_settle, command.answer, outcome)
                 else:
                     stepper.apply(command)
                 command = self._commands.get_nowait()
@@ -272,14 +310,18 @@ class _Stepper:
         self._engine = engine
         self._scheduler = scheduler
         self._clock = clock
+        self._voice_of: dict[UtteranceId, str] = {}
+        self._unwanted_voices: set[str] = set()
         self._never_started: set[SegmentId] = set()
         self._steps_s: list[float] = []
         self._last_report: EngineReport | None = None
 
     def apply(self, command: Command) -> None:
         match command:
-            case OpenUtterance(utterance_id, max_lead_s, client):
+            case OpenUtterance(utterance_id, max_lead_s, client, voice):
                 self._scheduler.open(utterance_id, max_lead_s=max_lead_s, client=client)
+                if voice is not None:
+                    self._voice_of[utterance_id] = voice
             case Speak(utterance_id, segment):
                 self._scheduler.add(utterance_id, segment)
             case SetOrigin(utterance_id, origin_s):
@@ -288,10 +330,34 @@ class _Stepper:
                 self._scheduler.hold(utterance_id, is_held=is_held)
             case CloseUtterance(utterance_id):
                 self._close(utterance_id)
+            case RemoveVoice(name):
+                self._unwanted_voices.add(name)
+                self._remove_voices()
 
     def _close(self, utterance_id: UtteranceId) -> None:
         for slot in self._scheduler.close(utterance_id):
             self._engine.release(slot)
+        self._voice_of.pop(utterance_id, None)
+        if self._unwanted_voices:
+            self._remove_voices()
+
+    def add_voice(self, name: str, path: Path) -> Exception | None:
+        """What went wrong, if something did; speech goes on then, unless the device is lost."""
+        assert isinstance(self._engine, CloningEngine), "the fault barrier is one"
+        try:
+            self._engine.add_voice(name, path)
+        except DeviceLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - whoever waits for the voice raises it
+            return error
+        return None
+
+    def _remove_voices(self) -> None:
+        assert isinstance(self._engine, CloningEngine), "the fault barrier is one"
+        unused = self._unwanted_voices - set(self._voice_of.values())
+        for name in unused:
+            self._engine.remove_voice(name)
+        self._unwanted_voices -= unused
 
     def step(self) -> tuple[Batch, float]:
         """Start what may start, advance who wants audio; returns the news and how long nothing

@@ -6,8 +6,10 @@ several failing steps on end, whatever they say. Runs on the engine's thread.
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from chatterbox.api import (
+    CloningEngine,
     EngineEvent,
     EngineInfo,
     EngineStats,
@@ -72,6 +74,19 @@ class FaultBarrier:
     def take_stats(self) -> EngineStats | None:
         """None if the engine does not count."""
         return self._engine.take_stats() if isinstance(self._engine, MeasuredEngine) else None
+
+    def add_voice(self, name: str, path: Path) -> None:
+        assert isinstance(self._engine, CloningEngine), "its info says that it can clone"
+        try:
+            self._engine.add_voice(name, path)
+        except Exception as error:
+            if is_device_lost(error):
+                raise DeviceLost(str(error)) from error
+            raise
+
+    def remove_voice(self, name: str) -> None:
+        assert isinstance(self._engine, CloningEngine), "it has added the voice"
+        self._engine.remove_voice(name)
 
     def release(self, slot: SlotIndex) -> None:
         self._engine.release(slot)

@@ -80,7 +80,10 @@ class Speech:
             word_times=offer.info.word_times,
         )
         self.id = engine.open(
-            max_lead_s=settings.max_lead_ms / 1000, listener=self._note_news, client=client
+            max_lead_s=settings.max_lead_ms / 1000,
+            listener=self._note_news,
+            client=client,
+            voice=settings.voice,
         )
         self._flush_timer: asyncio.TimerHandle | None = None
 

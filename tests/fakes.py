@@ -1,9 +1,17 @@
 """Doubles that several tests share: a clock that is set by hand, engines that record or break."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from chatterbox.api import EngineEvent, Segment, SlotIndex
+from chatterbox.api import (
+    EngineEvent,
+    EngineInfo,
+    Segment,
+    SlotIndex,
+    UnspeakableText,
+    VoiceUnfit,
+)
 from chatterbox.sine import SineEngine
 
 
@@ -54,6 +62,34 @@ class RecordingEngine(SineEngine):
         super().release(slot)
         self.diary.busy.remove(slot)
         self.diary.num_released += 1
+
+
+class CloningSineEngine(RecordingEngine):
+    """Takes over voices, whatever their files hold but the word UNFIT; every voice is a tone."""
+
+    def __init__(self, *, num_slots: int = 8, samples_per_step: int = 4800, cost_s: float = 0.0):
+        super().__init__(num_slots=num_slots, samples_per_step=samples_per_step, cost_s=cost_s)
+        self.added: dict[str, bytes] = {}
+
+    @property
+    def info(self) -> EngineInfo:
+        return replace(super().info, can_clone=True)
+
+    def add_voice(self, name: str, path: Path) -> None:
+        content = path.read_bytes()
+        if b"UNFIT" in content:
+            raise VoiceUnfit(f"{path.name} holds no voice")
+        self.added[name] = content
+
+    def remove_voice(self, name: str) -> None:
+        spoken = [segment.voice for segment in self.diary.started]
+        assert name not in spoken or not self.diary.busy, "somebody may be speaking with it"
+        del self.added[name]
+
+    def start(self, slot: SlotIndex, segment: Segment) -> list[EngineEvent]:
+        if segment.voice not in (*self.info.voices, *self.added):
+            raise UnspeakableText(f"no voice {segment.voice!r}")
+        return super().start(slot, segment)
 
 
 class FragileEngine(RecordingEngine):

@@ -7,14 +7,21 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from chatterbox.api import PcmChunk, Segment, SegmentFailed, SegmentWarning
+from chatterbox.api import PcmChunk, Segment, SegmentFailed, SegmentWarning, VoiceUnfit
 from daemon.engine_thread import EngineThread, Hold, News, NoSlot, SetOrigin, Speak
 from daemon.utterance import UtteranceId
-from tests.fakes import FragileEngine, RecordingEngine, UnbuildableError, unbuildable
+from tests.fakes import (
+    CloningSineEngine,
+    FragileEngine,
+    RecordingEngine,
+    UnbuildableError,
+    unbuildable,
+)
 
 
 @dataclass
@@ -326,3 +333,46 @@ def test_paused_and_resumed_audio_is_the_same() -> None:
             np.testing.assert_array_equal(heard[0], heard[1])
 
     asyncio.run(talk())
+
+
+def test_a_voice_stays_until_nobody_speaks_with_it(tmp_path: Path) -> None:
+    """A voice that is deleted in mid-speech would leave the rest of the text unspoken."""
+
+    async def scenario() -> None:
+        engine = CloningSineEngine(num_slots=2)
+        async with bridge(engine) as one:
+            file = tmp_path / "voice"
+            file.write_bytes(b"a voice")
+            await one.thread.add_voice("v", file)
+            listener = Listener()
+            listener.utterance_id = one.thread.open(max_lead_s=10, listener=listener, voice="v")
+            one.thread.remove_voice("v")
+            segment = Segment(id=one.thread.next_segment_id(), text="Still here.", voice="v")
+            one.thread.post(Speak(listener.utterance_id, segment))
+            await listener.until(lambda: listener.num_ended == 1)
+            assert listener.num_samples > 0
+            assert "v" in engine.added
+            one.thread.close(listener.utterance_id)
+            await one.thread.echo()
+            assert not engine.added
+
+    asyncio.run(scenario())
+
+
+def test_an_unfit_voice_is_refused_and_speech_goes_on(tmp_path: Path) -> None:
+    """One bad file must cost its owner an error, not everybody the engine."""
+
+    async def scenario() -> None:
+        async with bridge(CloningSineEngine(num_slots=2)) as one:
+            file = tmp_path / "voice"
+            file.write_bytes(b"UNFIT")
+            with pytest.raises(VoiceUnfit, match="holds no voice"):
+                await one.thread.add_voice("v", file)
+            with pytest.raises(FileNotFoundError):
+                await one.thread.add_voice("v", tmp_path / "missing")
+            listener = one.open()
+            one.say(listener, "Hello.")
+            await listener.until(lambda: listener.num_ended == 1)
+            assert not one.broken
+
+    asyncio.run(scenario())
