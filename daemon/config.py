@@ -12,11 +12,14 @@ from urllib.parse import urlsplit
 
 SERVER_VERSION = "0.1.0"
 ENGINES = ("chatterbox", "sine")
+CLONERS = ("tokens", "all", "nobody")
 DTYPES = ("float32", "bfloat16", "float16")
 SHORTEST_LEAD_MS = 200
 LONGEST_LEAD_MS = 120_000
 LONGEST_BUFFER_DELAY_MS = 60_000
 LONGEST_SILENCE_MS = 10_000
+LARGEST_CLIP_BYTES = 64 * 2**20
+"""What the process that listens to clips reads of a file."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("auto", "text", "json", "journal")
 
@@ -24,6 +27,7 @@ GROUPS = {
     "listening": "where it listens",
     "engine": "who speaks",
     "dialects": "clients of other services, as they are",
+    "voices": "voices that clients make of clips; see docs/voices.md",
     "limits": "limits and defaults for clients",
     "security": "who may come in",
     "operation": "operation",
@@ -127,6 +131,48 @@ class Config:
         "MS",
     )
 
+    cloning: str = _setting(
+        "tokens",
+        "voices",
+        "who may upload clips, if the model can listen: whoever shows a token, all (strangers then"
+        " share their voices) or nobody",
+        choices=CLONERS,
+    )
+    state_folder: Path | None = _setting(
+        None,
+        "voices",
+        "folder in which such voices outlive a restart; without it they end with the daemon",
+        "PATH",
+    )
+    audit_file: Path | None = _setting(
+        None,
+        "voices",
+        "append a line of JSON here for each upload, deletion and expiry; without it they go to the"
+        " log",
+        "PATH",
+    )
+    voice_hours: float = _setting(
+        720.0, "voices", "how long such a voice lives; 0 keeps it until it is deleted", "H"
+    )
+    max_voices: int = _setting(200, "voices", "such voices at a time, of all clients", "N")
+    max_voices_per_token: int = _setting(20, "voices", "such voices at a time, of one token", "N")
+    max_clip_bytes: int = _setting(20_000_000, "voices", "longest clip", "BYTES")
+    max_uploads: int = _setting(
+        8, "voices", "clips that are being sent, wait or are worked on; more are refused", "N"
+    )
+    clone_s: float = _setting(
+        120.0,
+        "voices",
+        "longest time for sending a clip, for loading the models that listen, and for one voice",
+        "S",
+    )
+    clone_idle_s: float = _setting(
+        300.0, "voices", "the process that listens to clips ends after so long without one", "S"
+    )
+    clone_memory_mb: int = _setting(
+        16_384, "voices", "most address space of that process; libraries of torch count", "MB"
+    )
+
     max_sessions: int = _setting(
         100, "limits", "connections at a time; more are refused with HTTP 503", "N"
     )
@@ -207,6 +253,7 @@ class Config:
         for name, choices in (
             ("engine", ENGINES),
             ("dtype", DTYPES),
+            ("cloning", CLONERS),
             ("log_level", LOG_LEVELS),
             ("log_format", LOG_FORMATS),
         ):
@@ -228,10 +275,14 @@ class Config:
         )
         for name in _AT_LEAST_ONE:
             _require(getattr(self, name) >= 1, f"{name} must be at least 1")
-        for name in ("stall_s", "ping_s", "stuck_s", "start_s"):
+        for name in ("stall_s", "ping_s", "stuck_s", "start_s", "clone_s", "clone_idle_s"):
             _require(getattr(self, name) > 0, f"{name} must be more than 0")
-        for name in ("grace_s", "sine_cost_ms"):
+        for name in ("grace_s", "sine_cost_ms", "voice_hours"):
             _require(getattr(self, name) >= 0, f"{name} must not be negative")
+        _require(
+            1024 <= self.max_clip_bytes <= LARGEST_CLIP_BYTES,
+            f"max_clip_bytes must lie between 1024 and {LARGEST_CLIP_BYTES}",
+        )
         _require(self.max_message_bytes >= 1024, "max_message_bytes must be at least 1024")
         _require(
             SHORTEST_LEAD_MS <= self.max_lead_ms <= LONGEST_LEAD_MS,
@@ -258,6 +309,10 @@ _AT_LEAST_ONE = (
     "num_slots",
     "threads",
     "sine_step_ms",
+    "max_voices",
+    "max_voices_per_token",
+    "max_uploads",
+    "clone_memory_mb",
     "max_sessions",
     "max_contexts",
     "max_text_chars",

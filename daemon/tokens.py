@@ -19,6 +19,8 @@ from daemon.config import Config, ConfigError
 
 LIMITS = ("max_sessions", "max_contexts", "max_text_chars", "max_messages_per_s")
 """What a token's own entry may lower."""
+FLAGS = ("clone",)
+"""What a token's own entry may say yes or no to."""
 TICKET_SUBPROTOCOL = "chatterboxd.ticket."
 """A browser offers this, with the ticket behind it, next to the real subprotocol."""
 _SHORTEST_TOKEN = 16
@@ -32,6 +34,12 @@ class Bearer:
 
     name: str
     limits: Mapping[str, int] = field(default_factory=dict)
+    flags: Mapping[str, bool] = field(default_factory=dict)
+
+    @property
+    def may_clone(self) -> bool:
+        """Upload clips, where the daemon lets anybody do so."""
+        return self.flags.get("clone", True)
 
     def limit(self, config: Config) -> Config:
         """The configuration that holds for this bearer: never more than the daemon's own."""
@@ -134,19 +142,27 @@ def _sign(entry: _Entry, body: str) -> str:
     return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
 
 
-def _entry(name: str, token: object, limits: Mapping[str, int], *, where: str) -> _Entry:
+def _entry(
+    name: str,
+    token: object,
+    *,
+    where: str,
+    limits: Mapping[str, int] | None = None,
+    flags: Mapping[str, bool] | None = None,
+) -> _Entry:
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{where}: {name!r} is no name of letters, digits, - and _")
     if not isinstance(token, str) or len(token) < _SHORTEST_TOKEN:
         raise ConfigError(f"{where}: the token of {name} needs {_SHORTEST_TOKEN} characters")
-    return _Entry(Bearer(name, limits), hashlib.sha256(token.encode()).digest())
+    bearer = Bearer(name, limits or {}, flags or {})
+    return _Entry(bearer, hashlib.sha256(token.encode()).digest())
 
 
 def _parse_pair(pair: str) -> tuple[str, _Entry]:
     name, separator, token = pair.partition("=")
     if not separator:
         raise ConfigError("tokens: each is name=token")
-    return name, _entry(name, token, {}, where="tokens")
+    return name, _entry(name, token, where="tokens")
 
 
 def _read_file(path: Path) -> dict[str, _Entry]:
@@ -158,15 +174,20 @@ def _read_file(path: Path) -> dict[str, _Entry]:
     for name, facts in found.items():
         if not isinstance(facts, dict):
             raise ConfigError(f"{path}: {name} is no table; write [{name}], then token = …")
-        unknown = sorted(set(facts) - {"token", *LIMITS})
+        unknown = sorted(set(facts) - {"token", *LIMITS, *FLAGS})
         if unknown:
-            known = ", ".join(("token", *LIMITS))
+            known = ", ".join(("token", *LIMITS, *FLAGS))
             raise ConfigError(f"{path}: [{name}] has {', '.join(unknown)}; there are {known}")
-        limits = {key: value for key, value in facts.items() if key != "token"}
+        limits = {key: value for key, value in facts.items() if key in LIMITS}
+        flags = {key: value for key, value in facts.items() if key in FLAGS}
         for key, value in limits.items():
             if type(value) is not int or value < 1:
                 raise ConfigError(f"{path}: [{name}] {key} must be a whole number from 1")
-        entries[name] = _entry(name, facts.get("token"), limits, where=str(path))
+        for key, value in flags.items():
+            if not isinstance(value, bool):
+                raise ConfigError(f"{path}: [{name}] {key} must be true or false")
+        token = facts.get("token")
+        entries[name] = _entry(name, token, where=str(path), limits=limits, flags=flags)
     return entries
 
 

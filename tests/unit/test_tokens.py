@@ -68,6 +68,7 @@ def test_a_token_can_only_lower_limits(tmp_path: Path) -> None:
         (f'[agent]\ntoken = "{TOKEN}"\nmax_session = 1', r"\[agent\] has max_session; there are"),
         (f'[agent]\ntoken = "{TOKEN}"\nmax_sessions = 0', "whole number from 1"),
         (f'[agent]\ntoken = "{TOKEN}"\nmax_sessions = true', "whole number from 1"),
+        (f'[agent]\ntoken = "{TOKEN}"\nclone = 1', r"\[agent\] clone must be true or false"),
         (f'[a]\ntoken = "{TOKEN}"\n[b]\ntoken = "{TOKEN}"', "two names have the same token"),
         ("[agent", "tokens.toml"),
     ],
@@ -77,6 +78,17 @@ def test_a_wrong_token_file_names_its_mistake(tmp_path: Path, text: str, complai
     with pytest.raises(ConfigError, match=complaint) as error:
         book(tmp_path, text)
     assert TOKEN not in str(error.value)
+
+
+def test_a_token_may_clone_unless_its_entry_says_no(tmp_path: Path) -> None:
+    """A permission that is not read is one that everybody has."""
+    text = f'[a]\ntoken = "{TOKEN}"\nclone = false\n[b]\ntoken = "{OTHER}"\nmax_contexts = 2\n'
+    tokens = book(tmp_path, text)
+    found = {token: tokens.bearer_of(f"Bearer {token}") for token in (TOKEN, OTHER)}
+    assert {token: bearer and bearer.may_clone for token, bearer in found.items()} == {
+        TOKEN: False,
+        OTHER: True,
+    }
 
 
 def test_a_missing_file_is_an_error() -> None:
