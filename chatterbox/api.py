@@ -8,13 +8,22 @@ it imports nobody.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NewType, Protocol, runtime_checkable
+from typing import Final, Literal, NewType, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 SAMPLE_RATE = 24_000
 """Samples per second of every `PcmChunk`."""
+
+_TAG_NAMES: Final = (
+    "angry, fear, surprised, whispering, advertisement, dramatic, narration, crying, happy,"
+    " sarcastic, clear throat, sigh, shush, cough, groan, sniff, gasp, chuckle, laugh"
+)
+TAGS: Final = tuple(f"[{name}]" for name in _TAG_NAMES.split(", "))
+"""What a text may ask of models of this family in brackets. A model lists those that it knows in
+`EngineInfo.tags`, and leaves the others out.
+"""
 
 SlotIndex = NewType("SlotIndex", int)
 """One row of the engine's batch, 0 ≤ index < `EngineInfo.num_slots`."""
@@ -132,7 +141,7 @@ class EngineInfo:
     max_segment_chars_of: Mapping[str, int] = field(default_factory=dict)
     """Languages whose characters take longer to say than letters, with their lower limit."""
     tags: Sequence[str] = ()
-    """Sounds that a text may ask for, such as [laugh]; other models leave these tags out."""
+    """Those of `TAGS` that this model knows; the others are left out."""
     phonemes: str = ""
     """The characters of /phonemes/ in a `Lexicon`; empty: this model takes words alone."""
     word_times: WordTimes = "estimated"

@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from chatterbox.api import TAGS
 from daemon.punctuation import (
     BULLETS,
     LEANS_FORWARD,
@@ -50,6 +51,10 @@ _SHORT_LINE_CHARS: Final = 50
 _FIRST_MIN_WORDS: Final = 2
 _PHRASE_MIN_WORDS: Final = 5
 _NOT_SPACE: Final = re.compile(r"\S")
+_TAG_STARTS: Final = frozenset(
+    tag[:place] for tag in TAGS for place, char in enumerate(tag) if char == " "
+)
+"""What of a tag may stand before a space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,11 @@ class Segmenter:
         self._set_piece_index(0)
 
     @property
+    def num_chars(self) -> int:
+        """How much of the context's text was read."""
+        return self._pos
+
+    @property
     def pending(self) -> str:
         """The text that is in no piece yet."""
         return self._text[self._piece_start - self._base :] if self._piece_start >= 0 else ""
@@ -119,6 +129,21 @@ class Segmenter:
 
         The next piece counts as a first one.
         """
+        pieces = self._rest(complete_words_only=complete_words_only)
+        self._set_piece_index(0)
+        self._forget()
+        return pieces
+
+    def pass_over(self, num_chars: int) -> list[Piece]:
+        """So many characters follow that are no words: give the rest, and count them."""
+        pieces = self._rest(complete_words_only=False)
+        self._forget()
+        assert not self._text, "all text is in a piece, so that positions can move on"
+        self._pos += num_chars
+        self._base += num_chars
+        return pieces
+
+    def _rest(self, *, complete_words_only: bool) -> list[Piece]:
         pieces: list[Piece] = []
         if self._token_start >= 0 and not (complete_words_only and may_grow(self._token())):
             pieces += self._end_token()
@@ -127,12 +152,17 @@ class Segmenter:
             if self._open is not None:
                 last.pause = Pause.SENTENCE
             pieces.append(self._cut(last))
-        self._set_piece_index(0)
-        self._forget()
         return pieces
 
     def _token(self) -> str:
         return self._text[self._token_start - self._base : self._pos - self._base]
+
+    def _is_inside_tag(self) -> bool:
+        """Whether a space now may belong to a tag such as [clear throat], which is one word."""
+        if self._token_start < 0:
+            return False
+        token = self._token()
+        return token[token.rfind("[") :].lower() in _TAG_STARTS
 
     def _set_piece_index(self, index: int) -> None:
         self._piece_index = index
@@ -147,7 +177,7 @@ class Segmenter:
         self._base = keep_from
 
     def _read(self, char: str) -> Iterator[Piece]:
-        if char.isspace():
+        if char.isspace() and not (char == " " and self._is_inside_tag()):
             if self._token_start >= 0:
                 yield from self._end_token(ends_line=char == "\n")
             if char == "\n":

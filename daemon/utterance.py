@@ -26,6 +26,7 @@ from chatterbox.api import (
     WordTimes,
 )
 from daemon.errors import TextAfterEnd, TextTooLong
+from daemon.markup import Break, Markup
 from daemon.segmenter import Pause, Piece, Segmenter
 from daemon.word_estimate import WordEstimate
 
@@ -45,6 +46,11 @@ samples out of the packet being filled and through the codec's lookahead (20 + 6
 writer who stalls does not cut a word. No pause is shorter, so the total does not depend on when
 text arrived."""
 _NUM_SEEDS = 2**31
+_LONGEST_BREAK_MS = 10_000
+_MOST_WARNINGS = 10
+"""About the text of one utterance; who gets so many has stopped reading them."""
+_BREAK_STEP_MS = 200
+"""A long silence leaves in pieces, so that a short lead stays short."""
 
 
 class IllegalTransition(Exception):
@@ -124,9 +130,11 @@ class FlushReached:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentTrouble:
-    """A warning about a segment, or with `is_failure` the news that it is left out."""
+    """A warning about a segment, or with `is_failure` the news that it is left out. Without an
+    index it is about the text.
+    """
 
-    index: int
+    index: int | None
     code: str
     message: str
     is_failure: bool
@@ -154,6 +162,8 @@ class _Part:
     num_samples: int = 0
     is_ended: bool = False
     has_tail: bool = False
+    is_before_break: bool = False
+    """The text says how long the pause after it is."""
     held_back: list[NDArray[np.float32]] = field(default_factory=list)
     estimate: WordEstimate | None = None
     """Where its engine tells no times."""
@@ -164,7 +174,9 @@ class _Part:
     @property
     def later_pause_samples(self) -> int:
         """The pause that follows if another segment does, less what the tail gave already."""
-        return _samples_of(_PAUSE_MS[self.piece.pause] - _TAIL_MS) if self.num_samples else 0
+        if self.is_before_break or not self.num_samples:
+            return 0
+        return _samples_of(_PAUSE_MS[self.piece.pause] - _TAIL_MS)
 
     def drop_words(self) -> None:
         """What has not been timed will not be spoken."""
@@ -200,6 +212,20 @@ class _Part:
         )
 
 
+@dataclass(slots=True)
+class _Mark:
+    """What lies between two segments: a flush, or a pause that the text asks for."""
+
+    num_parts: int
+    """So many segments come before it."""
+    end: int
+    """Its character position in the text."""
+    break_samples: int | None = None
+    """None: it is a flush."""
+    end_sample: int | None = None
+    """Of a pause that was given out."""
+
+
 def _samples_of(duration_ms: int) -> int:
     return duration_ms * SAMPLE_RATE // 1000
 
@@ -215,7 +241,9 @@ class Utterance:
         next_segment_id: Callable[[], SegmentId],
         max_text_chars: int,
         word_times: WordTimes = "estimated",
+        max_break_ms: int = _LONGEST_BREAK_MS,
     ) -> None:
+        """`max_break_ms`: the most silence that the text may ask for in one place."""
         self.state = UtteranceState.OPEN
         self._settings = settings
         self._segmenter = segmenter
@@ -229,8 +257,16 @@ class Utterance:
         self._head = 0  # the part whose audio may leave now
         self._num_samples = 0
         self._is_complete = False
-        self._flushes: list[tuple[int, int]] = []  # (parts before it, its character position)
+        self._markup = Markup()
+        self._max_break_ms = max_break_ms
+        self._break_ms_here = 0  # asked for since the last segment
+        self._marks: list[_Mark] = []
+        self._num_marks_passed = 0
         self._num_flushes_reached = 0
+        self._gap_asked = 0  # samples of silence after the head, and of them given out
+        self._gap_given = 0
+        self._troubles: list[SegmentTrouble] = []
+        self._num_warnings = 0
 
     # --- text in ----------------------------------------------------------------------------------
 
@@ -251,13 +287,13 @@ class Utterance:
             )
         self._text.append(delta)
         self._num_chars += len(delta)
-        return self._add_pieces(self._segmenter.push(delta))
+        return self._read(self._markup.push(delta))
 
     def flush(self) -> list[Segment]:
         """Speak all text so far; `FlushReached` will say when its audio has left."""
         self._require_open()
         segments = self._add_pieces(self._segmenter.flush())
-        self._flushes.append((len(self._parts), self._num_chars))
+        self._marks.append(_Mark(num_parts=len(self._parts), end=self._num_chars))
         return segments
 
     def flush_complete_words(self) -> list[Segment]:
@@ -269,7 +305,8 @@ class Utterance:
     def end(self) -> list[Segment]:
         """No more text follows. Call `advance` afterwards: there may be nothing to wait for."""
         self._require_open()
-        segments = self._add_pieces(self._segmenter.flush())
+        segments = self._read(self._markup.finish())
+        segments += self._add_pieces(self._segmenter.flush())
         self._move_to(UtteranceState.DRAINING)
         return segments
 
@@ -287,8 +324,49 @@ class Utterance:
             raise IllegalTransition(f"{self.state.name} -> {state.name}")
         self.state = state
 
+    def _read(self, found: list[str | Break]) -> list[Segment]:
+        segments = []
+        for item in found:
+            if isinstance(item, str):
+                segments += self._add_pieces(self._segmenter.push(item))
+            else:
+                segments += self._add_pieces(self._segmenter.pass_over(item.num_chars))
+                self._add_break(item)
+        return segments
+
+    def _add_break(self, wanted: Break) -> None:
+        if wanted.duration_ms is None:
+            self._warn("bad_break", f"left out, as it is not understood: {wanted.tag!r}")
+            return
+        duration_ms = min(wanted.duration_ms, self._max_break_ms - self._break_ms_here)
+        if duration_ms < wanted.duration_ms and self._break_ms_here < self._max_break_ms:
+            self._warn(
+                "break_shortened",
+                f"a pause is at most {self._max_break_ms} ms: {wanted.tag!r}",
+            )
+        self._break_ms_here += duration_ms
+        if self._parts:
+            self._parts[-1].is_before_break = True
+        self._marks.append(
+            _Mark(
+                num_parts=len(self._parts),
+                end=self._segmenter.num_chars,
+                break_samples=_samples_of(duration_ms),
+            )
+        )
+
+    def _warn(self, code: str, message: str) -> None:
+        self._num_warnings += 1
+        if self._num_warnings > _MOST_WARNINGS:
+            return
+        self._troubles.append(
+            SegmentTrouble(index=None, code=code, message=message, is_failure=False)
+        )
+
     def _add_pieces(self, pieces: list[Piece]) -> list[Segment]:
         segments = []
+        if any(char.isalnum() for piece in pieces for char in piece.text):
+            self._break_ms_here = 0
         for piece in pieces:
             estimate = WordEstimate(piece.text) if self._word_times == "estimated" else None
             part = _Part(index=len(self._parts), piece=piece, estimate=estimate)
@@ -338,7 +416,9 @@ class Utterance:
         """What can leave now, in order; also after text, flush or end, which may allow a pause."""
         if self.state not in (UtteranceState.OPEN, UtteranceState.DRAINING):
             return []
-        outputs: list[UtteranceOutput] = []
+        outputs: list[UtteranceOutput] = [*self._troubles]
+        self._troubles.clear()
+        outputs += self._pass_marks(num_parts=0)
         while self._head < len(self._parts):
             part = self._parts[self._head]
             outputs += self._release(part)
@@ -346,8 +426,10 @@ class Utterance:
                 break
             if not part.has_tail:
                 part.has_tail = True
-                outputs += self._silence(_samples_of(_TAIL_MS) if part.num_samples else 0)
-            outputs += self._flushes_reached(num_parts=self._head + 1)
+                self._gap_asked = 0
+                self._gap_given = _samples_of(_TAIL_MS) if part.num_samples else 0
+                outputs += self._silence(self._gap_given)
+            outputs += self._pass_marks(num_parts=self._head + 1)
             if self._head + 1 == len(self._parts):
                 break
             outputs += self._silence(part.later_pause_samples)
@@ -386,20 +468,33 @@ class Utterance:
         self._num_samples += num_samples
         return [Samples(samples=np.zeros(num_samples, dtype=np.float32), is_pause=True)]
 
-    def _flushes_reached(self, *, num_parts: int) -> list[UtteranceOutput]:
+    def _pass_marks(self, *, num_parts: int) -> list[UtteranceOutput]:
+        """The flushes that are reached and the pauses that are due after so many segments."""
         outputs: list[UtteranceOutput] = []
-        while self._num_flushes_reached < len(self._flushes):
-            parts_before, end = self._flushes[self._num_flushes_reached]
-            if parts_before > num_parts:
+        for mark in self._marks[self._num_marks_passed :]:
+            if mark.num_parts > num_parts:
                 break
-            self._num_flushes_reached += 1
-            outputs.append(
-                FlushReached(number=self._num_flushes_reached, end=end, sample=self._num_samples)
-            )
+            self._num_marks_passed += 1
+            if mark.break_samples is None:
+                self._num_flushes_reached += 1
+                number = self._num_flushes_reached
+                outputs.append(FlushReached(number=number, end=mark.end, sample=self._num_samples))
+            else:
+                outputs += self._keep_silent(mark.break_samples)
+                mark.end_sample = self._num_samples
         return outputs
 
+    def _keep_silent(self, num_samples: int) -> list[UtteranceOutput]:
+        """A pause that the text asks for; the tail that was given is part of it."""
+        self._gap_asked += num_samples
+        missing = max(0, self._gap_asked - self._gap_given)
+        self._gap_given += missing
+        step = _samples_of(_BREAK_STEP_MS)
+        sizes = [step] * (missing // step) + [missing % step]
+        return [output for size in sizes for output in self._silence(size)]
+
     def _end_if_all_left(self) -> list[UtteranceOutput]:
-        outputs = [] if self._parts else self._flushes_reached(num_parts=0)
+        outputs: list[UtteranceOutput] = []
         if self.state is UtteranceState.DRAINING and all(
             part.is_ended for part in self._parts[self._head :]
         ):
@@ -421,6 +516,14 @@ class Utterance:
         """How much of the text is in the first `played_samples` samples, in whole words."""
         if self._is_complete and played_samples >= self._num_samples:
             return self._num_chars
+        pauses = [
+            mark.end
+            for mark in self._marks[: self._num_marks_passed]
+            if mark.end_sample is not None and mark.end_sample <= played_samples
+        ]
+        return max([self._num_chars_in_words(played_samples), *pauses[-1:]])
+
+    def _num_chars_in_words(self, played_samples: float) -> int:
         begun = [
             part
             for part in self._parts

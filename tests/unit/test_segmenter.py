@@ -321,6 +321,35 @@ def test_the_kept_word_goes_on() -> None:
     assert [p.text for p in segmenter.push("t is all. ")] == ["that is all."]
 
 
+def test_a_tag_of_two_words_is_one_word() -> None:
+    """Cut in the middle it would be spoken as words; any other bracket is cut as before."""
+    for text in ("oh [clear throat] well", "Oh[clear throat], well. [Clear throat]"):
+        for place in range(len(text)):
+            segmenter = Segmenter(max_chars=200, first_max_chars=8)
+            pieces = segmenter.push(text[:place]) + segmenter.flush(complete_words_only=True)
+            pieces += segmenter.push(text[place:]) + segmenter.flush()
+            said = " ".join(piece.text for piece in pieces).lower()
+            assert said.count("[clear throat]") == text.lower().count("[clear throat]")
+    segmenter = Segmenter(max_chars=200)
+    segmenter.push("a [clear sky")
+    assert [piece.text for piece in segmenter.flush(complete_words_only=True)] == ["a"]
+    segmenter.push(" today] b")
+    assert [piece.text for piece in segmenter.flush()] == ["[clear sky today] b"]
+
+
+def test_what_is_passed_over_counts_but_is_in_no_piece() -> None:
+    """Positions after a tag would be too small; and a tag ends the word before it."""
+    segmenter = Segmenter(max_chars=200)
+    pieces = segmenter.push("Well, so") + segmenter.pass_over(20) + segmenter.pass_over(5)
+    pieces += segmenter.push(" on it goes. ") + segmenter.push("End") + segmenter.flush()
+    assert [(piece.text, piece.start) for piece in pieces] == [
+        ("Well, so", 0),
+        ("on it goes.", 34),
+        ("End", 46),
+    ]
+    assert segmenter.num_chars == 49
+
+
 def test_limits_must_be_positive() -> None:
     """Guards against a configuration that could never cut."""
     with pytest.raises(ValueError, match="at least 1"):
