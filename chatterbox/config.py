@@ -141,6 +141,15 @@ class ClipConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListeningConfig:
+    """Sizes of the speech tokenizer, which every official checkpoint holds alike."""
+
+    channels: int = 1280
+    heads: int = 20
+    blocks: int = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TextConfig:
     """How text becomes text tokens."""
 
@@ -179,6 +188,7 @@ class ModelConfig:
     flow: FlowConfig = field(default_factory=FlowConfig)
     vocoder: VocoderConfig = field(default_factory=VocoderConfig)
     clip: ClipConfig = field(default_factory=ClipConfig)
+    listening: ListeningConfig = field(default_factory=ListeningConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     @classmethod

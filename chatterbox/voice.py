@@ -10,7 +10,7 @@ from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from chatterbox.config import MEL_FRAMES_PER_TOKEN, SPEECH_CODES, ModelConfig
@@ -95,7 +95,7 @@ def load_voice(path: Path, config: ModelConfig) -> Voice:
 
 
 def save_voice(path: Path, voice: Voice) -> None:
-    """Write a file that `load_voice` reads."""
+    """Write a file that `load_voice` reads. Raises `OSError`."""
     named = {
         "t3.speaker_emb": voice.t3_speaker,
         "t3.cond_prompt_speech_tokens": voice.t3_prompt,
@@ -103,7 +103,7 @@ def save_voice(path: Path, voice: Voice) -> None:
         "gen.prompt_feat": voice.prompt_mel,
         "gen.embedding": voice.speaker,
     }
-    save_file({name: tensor.contiguous() for name, tensor in named.items()}, path)
+    path.write_bytes(save({name: tensor.contiguous() for name, tensor in named.items()}))
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

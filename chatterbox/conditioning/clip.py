@@ -42,7 +42,7 @@ def at_loudness(clip: Tensor, lufs: float) -> Tensor:
     return clip * gain
 
 
-def sound_span(wave: Tensor) -> tuple[int, int]:
+def sound_span(wave: Tensor, below_db: float = SILENCE_DB) -> tuple[int, int]:
     """First and last sample (exclusive) of [samples] without the silence at its ends, in steps of
     512.
     """
@@ -50,6 +50,6 @@ def sound_span(wave: Tensor) -> tuple[int, int]:
     frames = functional.pad(wave, (half, half)).unfold(0, _LEVEL_WINDOW, _LEVEL_HOP)
     level = frames.square().mean(dim=1).sqrt().clamp_min(1e-5)
     decibels = 20 * (level / level.max()).log10()
-    loud = torch.nonzero(decibels > -SILENCE_DB)[:, 0]
+    loud = torch.nonzero(decibels > -below_db)[:, 0]
     first, last = int(loud[0]), int(loud[-1])
     return first * _LEVEL_HOP, min(wave.shape[0], (last + 1) * _LEVEL_HOP)

@@ -2,12 +2,21 @@
 
 from pathlib import Path
 
-from chatterbox.checkpoint import CheckpointError, filled, read, under
+from chatterbox.checkpoint import CheckpointError, filled, kept, read, shapes, under
 from chatterbox.conditioning.conditionals import Conditioner
 from chatterbox.conditioning.speaker_encoder import SpeakerEncoder
 from chatterbox.conditioning.speech_tokenizer import SpeechTokenizer
 from chatterbox.conditioning.voice_encoder import VoiceEncoder
 from chatterbox.config import ModelConfig
+
+_KIND = "s3gen to listen"
+
+
+def can_clone(folder: Path, config: ModelConfig) -> bool:
+    """Whether a checkpoint holds the models that make a voice of a clip; reads headers alone."""
+    if not (folder / config.files.voice_encoder).is_file():
+        return False
+    return bool(kept(list(shapes(folder / config.files.s3gen)), _KIND))
 
 
 def load_conditioner(folder: Path, config: ModelConfig) -> Conditioner:
@@ -15,7 +24,7 @@ def load_conditioner(folder: Path, config: ModelConfig) -> Conditioner:
     `CheckpointError`, also for a checkpoint that holds none of them, as the bundled one.
     """
     path = folder / config.files.s3gen
-    tensors = read(path, "s3gen to listen")
+    tensors = read(path, _KIND)
     if not tensors:
         raise CheckpointError(f"{path}: no speech tokenizer; this checkpoint cannot clone a voice")
     unknown = sorted(
@@ -23,10 +32,20 @@ def load_conditioner(folder: Path, config: ModelConfig) -> Conditioner:
     )
     if unknown:
         raise CheckpointError(f"{path}: unexpected tensor {unknown[0]}; is it an S3Gen checkpoint?")
-    encoder_path = folder / config.files.voice_encoder
+    encoder_path, sizes = folder / config.files.voice_encoder, config.listening
     return Conditioner(
         config,
-        tokenizer=filled(SpeechTokenizer, under("tokenizer.", tensors), path),
+        tokenizer=filled(
+            lambda: SpeechTokenizer(
+                channels=sizes.channels, heads=sizes.heads, blocks=sizes.blocks
+            ),
+            under("tokenizer.", tensors),
+            path,
+        ),
         speaker_encoder=filled(SpeakerEncoder, under("speaker_encoder.", tensors), path),
-        voice_encoder=filled(VoiceEncoder, read(encoder_path, "voice encoder"), encoder_path),
+        voice_encoder=filled(
+            lambda: VoiceEncoder(config.t3.speaker_channels),
+            read(encoder_path, "voice encoder"),
+            encoder_path,
+        ),
     )

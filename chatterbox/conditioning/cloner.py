@@ -1,0 +1,87 @@
+"""An audio file → the file of a voice: decoding, the models that listen, the cache.
+
+The models are loaded when the first clip needs them, once; a clip that the cache knows needs none.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from chatterbox.conditioning.audio_file import LONGEST_FILE_BYTES, decode_clip
+from chatterbox.conditioning.conditionals import Conditioner
+from chatterbox.conditioning.loading import load_conditioner
+from chatterbox.conditioning.voice_cache import VoiceCache
+from chatterbox.config import ModelConfig
+from chatterbox.voice import VoiceError, save_voice
+
+CONDITIONING_VERSION = 1
+"""Part of a cached voice's name: raise it whenever the same clip would give another voice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cloned:
+    """What became of one clip."""
+
+    seconds: float
+    """Of the clip, without the silence at its ends."""
+    is_cached: bool
+    warnings: tuple[str, ...]
+
+
+class Cloner:
+    """Makes voices for one checkpoint."""
+
+    def __init__(self, folder: Path, config: ModelConfig, cache: VoiceCache | None = None) -> None:
+        self._folder = folder
+        self._config = config
+        self._cache = cache
+        self._conditioner: Conditioner | None = None
+
+    def load(self) -> Conditioner:
+        """The models, from now on in memory. Raises `CheckpointError`."""
+        if self._conditioner is None:
+            self._conditioner = load_conditioner(self._folder, self._config)
+        return self._conditioner
+
+    def clone(self, clip: Path, out: Path) -> Cloned:
+        """Write the voice of a clip to `out`, whole or not at all. Raises `VoiceError`, `OSError`,
+        and `CheckpointError` where the models are first needed.
+        """
+        data = _read(clip)
+        key = self._key(data)
+        # Decoded in any case: what is said of a clip must not depend on who asked before.
+        decoded = decode_clip(data)
+        if self._cache is not None and (voice := self._cache.get(key, self._config)) is not None:
+            is_cached = True
+        else:
+            voice, is_cached = self.load().conditionals(decoded.wave), False
+            if self._cache is not None:
+                self._cache.put(key, voice)
+        partial = out.with_name(f".{out.name}.{os.getpid()}")
+        try:
+            save_voice(partial, voice)
+            partial.replace(out)
+        finally:
+            partial.unlink(missing_ok=True)
+        return Cloned(decoded.seconds, is_cached, decoded.warnings)
+
+    def _key(self, data: bytes) -> str:
+        """Content, model and version: what the voice follows from. The models that listen are the
+        same in every official checkpoint; the config says how they are asked.
+        """
+        asked = (CONDITIONING_VERSION, self._config.name, self._config.clip)
+        sizes = (self._config.t3.prompt_tokens, self._config.flow.max_prompt_tokens)
+        return hashlib.sha256(
+            repr((asked, sizes)).encode() + hashlib.sha256(data).digest()
+        ).hexdigest()
+
+
+def _read(clip: Path) -> bytes:
+    try:
+        with clip.open("rb") as file:
+            return file.read(LONGEST_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise VoiceError(f"{clip}: no such file") from None
+    except IsADirectoryError:
+        raise VoiceError(f"{clip} is a folder, not an audio file") from None
