@@ -64,12 +64,14 @@ class Comparison:
             self.warnings.append("no_speech")
             return
         samples, mel = whole.samples(streamed.tokens, seed=streamed.seed)
-        other = whole.mel(streamed.tokens, seed=streamed.seed + OTHER_SEED)
+        other, other_mel = whole.samples(streamed.tokens, seed=streamed.seed + OTHER_SEED)
         self.distances_db.append(mel_distance_db(streamed.mel, mel))
-        self.noise_distances_db.append(mel_distance_db(other, mel))
+        self.noise_distances_db.append(mel_distance_db(other_mel, mel))
         every = (*streamed.mel_joins, *streamed.sample_joins)
-        self.seams["mel"].add(streamed.samples, samples, streamed.mel_joins, every)
-        self.seams["samples"].add(streamed.samples, samples, streamed.sample_joins, every)
+        for kind, joins in (("mel", streamed.mel_joins), ("samples", streamed.sample_joins)):
+            self.seams[kind].add(
+                streamed.samples, whole=samples, other=other, joins=joins, every_join=every
+            )
         self.audio_s += len(streamed.samples) / SAMPLE_RATE
         if self.can_hear:
             said = words_of(streamed.text)

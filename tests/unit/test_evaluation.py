@@ -221,9 +221,17 @@ def test_praat_finds_the_height_of_a_vowel() -> None:
 JOINS = tuple(range(12_000, 80_000, 7_000))
 
 
-def seams_of(samples: Samples, whole: Samples) -> dict[str, dict[str, float]]:
+def seams_of(
+    samples: Samples, whole: Samples, other: Samples | None = None
+) -> dict[str, dict[str, float]]:
     seams = Seams()
-    seams.add(samples, whole, JOINS, JOINS)
+    seams.add(
+        samples,
+        whole=whole,
+        other=whole if other is None else other,
+        joins=JOINS,
+        every_join=JOINS,
+    )
     seams.add_teacher(whole, JOINS)
     return seams.summary()
 
@@ -247,7 +255,20 @@ def test_clicks_stand_out() -> None:
         clicked[join : join + 2_000] += 0.02
     figures = seams_of(clicked, smooth)
     assert figures["click"]["standing_out"] == len(JOINS)
+    assert figures["click"]["standing_out_by_noise"] == 0
     assert figures["click"]["chance"] < 0.001
+
+
+def test_what_another_seed_makes_loud_is_counted_apart() -> None:
+    """Guards the control: it must come from the second rendering without joins, not from ours."""
+    hum = 0.1 * np.sin(2 * np.pi * 200 * np.arange(4 * SAMPLE_RATE) / SAMPLE_RATE)
+    smooth: Samples = (hum + noise(4, seed=5, level=1e-4)).astype(np.float32)
+    other = smooth.copy()
+    for join in JOINS[:3]:
+        other[join : join + 2_000] += 0.02
+    figures = seams_of(smooth, smooth, other)
+    assert figures["click"]["standing_out"] == 0
+    assert figures["click"]["standing_out_by_noise"] == 3
 
 
 def test_a_jump_of_colour_is_found() -> None:
@@ -283,7 +304,7 @@ def system(**changes: Any) -> dict[str, Any]:
     level = {
         **{"joins": 9, "over_surroundings_db": 0.0, "loud_share": 0.05, "standing_out": 0},
         **{"loud_share_elsewhere": 0.05, "loud_share_whole": 0.05, "chance": 0.4},
-        **{"loud_share_teacher": 0.05, "worst_over_whole_db": 0.1},
+        **{"loud_share_teacher": 0.05, "worst_over_whole_db": 0.1, "standing_out_by_noise": 0},
     }
     made = {
         **row,

@@ -3,8 +3,9 @@
 Each place gets two levels: how much energy the second difference has there (a click), and how much
 the spectrum changes there (a jump of colour). Each is set against the same levels in the tenth of a
 second to both sides. Speech is full of places that top 95 % of their surroundings, and windows tend
-to join where something begins; so three more kinds of places are judged: beside the joins, at the
-same moments of the teacher's speech, and at the joins' own places in a rendering without joins.
+to join where something begins; so four more kinds of places are judged: beside the joins, at the
+same moments of the teacher's speech, and at the joins' own places in two renderings without joins,
+the second from another seed's noise. Between those two, whatever stands out is the noise's doing.
 """
 
 from collections.abc import Iterable, Sequence
@@ -103,19 +104,32 @@ class Seams:
     joins: list[dict[str, Place]] = field(default_factory=list)
     wholes: list[dict[str, Place]] = field(default_factory=list)
     """The same places, rendered without joins."""
+    others: list[dict[str, Place]] = field(default_factory=list)
+    """The same again, from another seed's noise."""
     elsewhere: list[dict[str, Place]] = field(default_factory=list)
     teachers: list[dict[str, Place]] = field(default_factory=list)
 
     def add(
-        self, samples: Samples, whole: Samples, joins: Sequence[int], every_join: Sequence[int]
+        self,
+        samples: Samples,
+        *,
+        whole: Samples,
+        other: Samples,
+        joins: Sequence[int],
+        every_join: Sequence[int],
     ) -> None:
-        """`every_join` are those of all kinds: no surroundings are taken near them."""
+        """`whole` and `other` are rendered without joins, `other` from another seed's noise;
+        `every_join` are those of all kinds: no surroundings are taken near them.
+        """
         for join in joins:
-            here, there = judged(samples, join, every_join), judged(whole, join, every_join)
-            if here is None or there is None:
+            here, there, third = (
+                judged(rendering, join, every_join) for rendering in (samples, whole, other)
+            )
+            if here is None or there is None or third is None:
                 continue
             self.joins.append(here)
             self.wholes.append(there)
+            self.others.append(third)
             for offset in ELSEWHERE:
                 place = join + offset
                 if all(abs(place - other) >= APART for other in every_join):
@@ -131,16 +145,9 @@ class Seams:
         return {name: self._figures(name) for name in LEVELS}
 
     def _figures(self, name: str) -> dict[str, float]:
-        joins, wholes, elsewhere, teachers = (
+        joins, wholes, others, elsewhere, teachers = (
             [place[name] for place in places]
-            for places in (self.joins, self.wholes, self.elsewhere, self.teachers)
-        )
-        over_whole = [a.level_db - b.level_db for a, b in zip(joins, wholes, strict=True)]
-        # Where the whole rendering is loud too there is a sound of the voice, the burst of a
-        # consonant say, and its level differs more between two renderings.
-        standing_out = sum(
-            place.is_loud and over > STANDS_OUT_DB * (1 + whole.is_loud)
-            for place, whole, over in zip(joins, wholes, over_whole, strict=True)
+            for places in (self.joins, self.wholes, self.others, self.elsewhere, self.teachers)
         )
         usual = max(_loud_share(elsewhere), _loud_share(teachers), 1 - QUANTILE)
         return {
@@ -152,9 +159,20 @@ class Seams:
             "loud_share_teacher": _loud_share(teachers),
             "loud_share_whole": _loud_share(wholes),
             "chance": at_least(sum(place.is_loud for place in joins), len(joins), usual),
-            "worst_over_whole_db": max(over_whole, default=0.0),
-            "standing_out": standing_out,
+            "worst_over_whole_db": max(_over(joins, wholes), default=0.0),
+            "standing_out": _num_standing_out(joins, wholes),
+            "standing_out_by_noise": _num_standing_out(others, wholes),
         }
+
+
+def _num_standing_out(places: Sequence[Place], wholes: Sequence[Place]) -> int:
+    """How many are loud, and louder than the same place in the whole rendering."""
+    over_whole = zip(places, _over(places, wholes), strict=True)
+    return sum(place.is_loud and over > STANDS_OUT_DB for place, over in over_whole)
+
+
+def _over(places: Sequence[Place], wholes: Sequence[Place]) -> list[float]:
+    return [a.level_db - b.level_db for a, b in zip(places, wholes, strict=True)]
 
 
 def _loud_share(places: Sequence[Place]) -> float:

@@ -22,6 +22,8 @@ class Joined:
 
     samples: Samples
     whole: Samples
+    other: Samples
+    """Whole too, from another seed's noise."""
     joins: dict[str, tuple[int, ...]]
     """Of mel and of samples."""
     teacher: Samples
@@ -43,9 +45,9 @@ class Streaming:
         if not tokens.shape[1]:
             return
         samples, mel = whole.samples(tokens, seed=seed)
-        other = whole.mel(tokens, seed=seed + _OTHER_SEED)
+        other, other_mel = whole.samples(tokens, seed=seed + _OTHER_SEED)
         self._distances.append(mel_distance_db(rendition.mel, mel))
-        self._noise_distances.append(mel_distance_db(other, mel))
+        self._noise_distances.append(mel_distance_db(other_mel, mel))
         self._frames.append(len(mel))
         joins = {"mel": rendition.mel_joins, "samples": rendition.sample_joins}
         to_teacher = aligned(teacher, Reading(rendition.samples))
@@ -56,7 +58,7 @@ class Streaming:
             )
             for kind in joins
         }
-        self.texts.append(Joined(rendition.samples, samples, joins, teacher.samples, places))
+        self.texts.append(Joined(rendition.samples, samples, other, joins, teacher.samples, places))
 
     def figures(self) -> dict[str, object]:
         """`noise_distance_db` is what another seed's noise changes: a scale for `distance_db`."""
@@ -64,7 +66,13 @@ class Streaming:
         for text in self.texts:
             every = tuple(join for joins in text.joins.values() for join in joins)
             for kind, seams in kinds.items():
-                seams.add(text.samples, text.whole, text.joins[kind], every)
+                seams.add(
+                    text.samples,
+                    whole=text.whole,
+                    other=text.other,
+                    joins=text.joins[kind],
+                    every_join=every,
+                )
                 seams.add_teacher(text.teacher, text.teacher_places[kind])
         return {
             "seams": {kind: seams.summary() for kind, seams in kinds.items()},

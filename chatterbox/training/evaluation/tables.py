@@ -110,6 +110,7 @@ def _streaming(figures: Figures) -> Iterator[str]:
         yield (
             f"{'joins of windows':34} {'joins':>8} {'over dB':>8} {'loud':>8} {'beside':>8}"
             f" {'teacher':>8} {'whole':>8} {'worst dB':>8} {'stand out':>9}"
+            f" {'by noise':>8}"
         )
         for kind, levels in engine["seams"].items():
             for level, row in levels.items():
@@ -119,6 +120,7 @@ def _streaming(figures: Figures) -> Iterator[str]:
                     f" {row['loud_share_elsewhere']:8.3f} {row['loud_share_teacher']:8.3f}"
                     f" {row['loud_share_whole']:8.3f}"
                     f" {row['worst_over_whole_db']:8.2f} {row['standing_out']:9.0f}"
+                    f" {row['standing_out_by_noise']:8.0f}"
                 )
         row = engine["streamed_against_whole"]
         yield (
