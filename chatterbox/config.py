@@ -157,6 +157,8 @@ class TextConfig:
     """`phonemes`, `english`, `multilingual` or `gpt2`; the last three are the official ones."""
     symbols: tuple[str, ...] = ()
     """`symbols[i]` is text token i. `phonemes` only."""
+    token_states: str = ""
+    """File that names the speech tokens, for voices whose tokens say which phonemes sound."""
     vocabulary: str = "tokenizer.json"
     """File of the tokenizer. `english` and `multilingual` only."""
     max_segment_chars: int = 240

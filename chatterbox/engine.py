@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from chatterbox.api import (
     EngineEvent,
     EngineInfo,
     EngineStats,
-    PcmChunk,
     Segment,
     SegmentFailed,
     SegmentId,
@@ -41,14 +41,15 @@ from chatterbox.config import (
 )
 from chatterbox.device.backend import Backend, choose_backend
 from chatterbox.device.transfers import Pending, PlanRow
-from chatterbox.progress import Part, Progress, split_tokens
+from chatterbox.progress import Part, Progress, split_tokens, words_between
 from chatterbox.s3gen.flow import Flow
 from chatterbox.s3gen.vocoder import HiFT
 from chatterbox.s3gen.vocoder_step import VocoderStep
 from chatterbox.s3gen.windows import FrameWindow, TokenWindow
 from chatterbox.stages import Call, Stages
 from chatterbox.t3.predictor import TokenPredictor
-from chatterbox.text.front_end import FrontEnd
+from chatterbox.text.front_end import FrontEnd, TokenSpan
+from chatterbox.timing import WordClock
 from chatterbox.voice import Voice, VoiceError, load_voice
 
 _log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class ChatterboxEngine:
         voices: dict[str, Voice],
         front_end: FrontEnd,
         num_slots: int,
+        token_phonemes: NDArray[np.int16] | None = None,
         can_clone: bool = False,
         deterministic: bool = False,
         watch_alignment: bool = False,
@@ -80,9 +82,11 @@ class ChatterboxEngine:
         lag: int | None = None,
     ) -> None:
         """`lag`: how many draws the host launches before it reads one; default 0 on the CPU, where
-        waiting costs nothing, else 1.
+        waiting costs nothing, else 1. `token_phonemes` as in `phonemes_of_tokens`, for voices whose
+        speech tokens have names: word times are then exact.
         """
         self.config = config
+        self._token_phonemes = token_phonemes
         self._can_clone = can_clone
         self._front_end = front_end
         device = device or torch.device("cpu")
@@ -123,6 +127,7 @@ class ChatterboxEngine:
             max_segment_chars_of=config.max_segment_chars_of,
             can_clone=self._can_clone,
             gpu=self.stages.gpu,
+            word_times="estimated" if self._token_phonemes is None else "exact",
         )
 
     @torch.inference_mode()
@@ -200,7 +205,9 @@ class ChatterboxEngine:
             for part in encoded.parts or [encoded.tokens]
             for piece in split_tokens(part, longest, separator)
         )
-        self._slots[slot] = Progress(segment, parts, self._begin(slot, segment, parts.popleft()))
+        first = parts.popleft()
+        part = self._begin(slot, segment, first, words_between(encoded.words, 0, len(first)))
+        self._slots[slot] = Progress(segment, parts, part, words=encoded.words)
         return [
             SegmentWarning(segment_id=segment.id, code=warning.code, message=warning.message)
             for warning in encoded.warnings
@@ -235,8 +242,12 @@ class ChatterboxEngine:
 
     # The parts of a step, in the order of the data.
 
-    def _begin(self, slot: int, segment: Segment, text_tokens: list[int]) -> Part:
-        """Prefill T3 for one part and reset every stage's state of the slot."""
+    def _begin(
+        self, slot: int, segment: Segment, text_tokens: list[int], words: Sequence[TokenSpan]
+    ) -> Part:
+        """Prefill T3 for one part and reset every stage's state of the slot. `words` are those of
+        the part.
+        """
         config = self.config
         prefix = self.stages.begin(
             slot,
@@ -246,7 +257,10 @@ class ChatterboxEngine:
             options=config.sampling.with_options(segment.options),
         )
         cap = round(20 + config.text.max_speech_per_text_token * len(text_tokens))
-        return Part(text_tokens, min(cap, config.t3.max_generated_tokens), prefix)
+        clock = None
+        if self._token_phonemes is not None:
+            clock = WordClock(text_tokens, words, self._token_phonemes)
+        return Part(text_tokens, min(cap, config.t3.max_generated_tokens), prefix, words=clock)
 
     def _drawing(self, slots: Sequence[SlotIndex]) -> list[SlotIndex]:
         return [slot for slot in slots if self._busy(slot).part.may_draw]
@@ -293,6 +307,8 @@ class ChatterboxEngine:
         part.steps += 1
         part.tokens += token < SPEECH_CODES
         part.loop.push(token)
+        if part.words is not None:
+            part.words.push(token)
         self.stages.num_tokens += 1
         if token == self.config.t3.stop_speech_token:
             self._close(slot, part)
@@ -347,6 +363,8 @@ class ChatterboxEngine:
         part.known_f0 = VocoderStep.f0_known_after(committed, finished=finished)
         part.emitted_frames = window.emit_to
         part.unheard += 1
+        if part.words is not None:
+            part.words.note_launch()
         return slot, window, row
 
     def _hear(self) -> list[EngineEvent]:
@@ -361,10 +379,8 @@ class ChatterboxEngine:
                 part.unheard -= 1
                 start = (window.emit_from - window.first) * SAMPLES_PER_MEL_FRAME
                 end = (window.emit_to - window.first) * SAMPLES_PER_MEL_FRAME
-                samples = part.trimmer.push(wave[start:end].copy())
-                if len(samples):
-                    segment_id = progress.segment.id
-                    events.append(PcmChunk(segment_id=segment_id, samples=samples, is_last=False))
+                words, samples = part.hear(wave[start:end].copy())
+                events += progress.news(words, samples, is_last=False)
         self._sounds.clear()
         return events
 
@@ -377,17 +393,16 @@ class ChatterboxEngine:
             progress.finished = True
             message = "the model made no sound for this text; try other words or another seed"
             return [SegmentFailed(segment_id=progress.segment.id, message=message)]
-        tail = progress.part.trimmer.finish()
+        words, tail = progress.part.close()
         progress.finished = not progress.waiting
+        events = progress.news(words, np.ascontiguousarray(tail), is_last=progress.finished)
         if progress.waiting:
-            progress.part = self._begin(slot, progress.segment, progress.waiting.popleft())
-        return [
-            PcmChunk(
-                segment_id=progress.segment.id,
-                samples=np.ascontiguousarray(tail),
-                is_last=progress.finished,
-            )
-        ]
+            progress.leave_part()
+            following = progress.waiting.popleft()
+            begin = progress.num_tokens_before
+            words_left = words_between(progress.words, begin, begin + len(following))
+            progress.part = self._begin(slot, progress.segment, following, words_left)
+        return events
 
     def _busy(self, slot: int) -> Progress:
         progress = self._slots[slot]

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from chatterbox.checkpoint import load_s3gen, load_t3
 from chatterbox.config import ConfigError, ModelConfig
@@ -19,6 +21,7 @@ from chatterbox.text.official import (
     json_tokenizer,
 )
 from chatterbox.text.phonemes import PhonemeFrontEnd
+from chatterbox.token_names import phonemes_of_tokens, read_states
 from chatterbox.variants import find_checkpoint
 from chatterbox.voice import Voice, VoiceError, load_voice, load_voices
 
@@ -57,6 +60,7 @@ def load_engine(
         voices=load_all_voices(folder, config),
         front_end=load_front_end(folder, config),
         num_slots=num_slots,
+        token_phonemes=load_token_phonemes(folder, config),
         deterministic=deterministic,
         device=device,
         backend=choose_backend(device, eager=eager),
@@ -74,6 +78,13 @@ def load_all_voices(folder: Path, config: ModelConfig) -> dict[str, Voice]:
     if not voices:
         raise VoiceError(f"{folder}: no voice; there is neither {OFFICIAL_VOICE} nor voices/")
     return voices
+
+
+def load_token_phonemes(folder: Path, config: ModelConfig) -> NDArray[np.int16] | None:
+    """Which phonemes sound in each speech token, where they have names."""
+    if not config.text.token_states:
+        return None
+    return phonemes_of_tokens(read_states(folder / config.text.token_states), config.text.symbols)
 
 
 def load_front_end(folder: Path, config: ModelConfig) -> FrontEnd:

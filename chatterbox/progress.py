@@ -4,11 +4,13 @@ No tensors.
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from chatterbox.api import Segment
-from chatterbox.silence import SilenceTrimmer
+from chatterbox.api import EngineEvent, PcmChunk, Segment, SpokenWord, WordsTimed
+from chatterbox.silence import Samples, SilenceTrimmer
 from chatterbox.t3.runaway import LoopWatch
+from chatterbox.text.front_end import TokenSpan
+from chatterbox.timing import WordClock
 
 RUNAWAY_SILENCE_S = 1.5
 """A token predictor that has been silent for so long has missed its stop."""
@@ -37,6 +39,24 @@ class Part:
     """Windows of samples that have not arrived."""
     trimmer: SilenceTrimmer = field(default_factory=SilenceTrimmer)
     loop: LoopWatch = field(default_factory=LoopWatch)
+    words: WordClock | None = None
+    """For voices whose tokens have names."""
+
+    def hear(self, samples: Samples) -> tuple[list[SpokenWord], Samples]:
+        """The next samples, trimmed, and the words that are through with them."""
+        before = self.trimmer.num_given
+        given = self.trimmer.push(samples)
+        if self.words is None:
+            return [], given
+        return self.words.heard(self.trimmer, num_left=before), given
+
+    def close(self) -> tuple[list[SpokenWord], Samples]:
+        """The last samples and words."""
+        before = self.trimmer.num_given
+        tail = self.trimmer.finish()
+        if self.words is None:
+            return [], tail
+        return self.words.finish(self.trimmer, num_left=before, num_tokens=self.tokens), tail
 
     @property
     def tail(self) -> int:
@@ -64,6 +84,46 @@ class Progress:
     waiting: deque[list[int]]
     part: Part
     finished: bool = False
+    words: Sequence[TokenSpan] = ()
+    """Of all parts."""
+    num_tokens_before: int = 0
+    """Text tokens of the parts before the one being spoken."""
+    num_samples_before: int = 0
+
+    def news(
+        self, words: Sequence[SpokenWord], samples: Samples, *, is_last: bool
+    ) -> list[EngineEvent]:
+        """What is told of samples and words of the part being spoken."""
+        events: list[EngineEvent] = []
+        if words:
+            offset = self.num_samples_before
+            placed = tuple(
+                replace(
+                    word,
+                    start_sample=word.start_sample + offset,
+                    end_sample=word.end_sample + offset,
+                )
+                for word in words
+            )
+            events.append(WordsTimed(segment_id=self.segment.id, words=placed))
+        if len(samples) or is_last:
+            chunk = PcmChunk(segment_id=self.segment.id, samples=samples, is_last=is_last)
+            events.append(chunk)
+        return events
+
+    def leave_part(self) -> None:
+        """It is complete, another one follows."""
+        self.num_tokens_before += len(self.part.text_tokens)
+        self.num_samples_before += self.part.trimmer.num_given
+
+
+def words_between(words: Sequence[TokenSpan], begin: int, end: int) -> list[TokenSpan]:
+    """The words whose first text token is one of these, counted from `begin`."""
+    return [
+        TokenSpan(word.runs, word.first - begin, min(word.last, end) - begin)
+        for word in words
+        if begin <= word.first < end
+    ]
 
 
 def split_tokens(tokens: Sequence[int], longest: int, separator: int | None) -> list[list[int]]:

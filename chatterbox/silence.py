@@ -27,6 +27,9 @@ class SilenceTrimmer:
     def __init__(self) -> None:
         self._started = False
         self._held = _NOTHING
+        self.num_dropped = 0
+        """Samples before the first that was given; 0 until there is one."""
+        self.num_given = 0
 
     @property
     def held_s(self) -> float:
@@ -49,15 +52,18 @@ class SilenceTrimmer:
         else:
             before = np.concatenate([self._held, samples[: int(audible[0]) * BLOCK]])
             pre_roll = before[max(0, len(before) - PRE_ROLL_BLOCKS * BLOCK) :]
+            self.num_dropped = len(before) - len(pre_roll)
             spoken = np.concatenate([_faded_in(pre_roll), samples[int(audible[0]) * BLOCK : end]])
         self._started = True
         self._held = samples[end:]
+        self.num_given += len(spoken)
         return spoken
 
     def finish(self) -> Samples:
         """A short faded tail; nothing if there was no sound at all."""
         tail = self._held[: TAIL_BLOCKS * BLOCK] if self._started else _NOTHING
         self._held = _NOTHING
+        self.num_given += len(tail)
         return _faded_in(tail[::-1])[::-1] if len(tail) else _NOTHING
 
 

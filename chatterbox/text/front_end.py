@@ -16,6 +16,17 @@ class TextWarning:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenSpan:
+    """Text tokens `first` up to `last` say these runs of characters of the text: mostly one word.
+    Pauses around it belong to none.
+    """
+
+    runs: tuple[tuple[int, int], ...]
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """Text tokens of one segment, without what frames a sequence."""
 
@@ -25,6 +36,8 @@ class Encoded:
     """The same text as several generations, where the front end knows that one could not hold its
     speech; empty for one.
     """
+    words: Sequence[TokenSpan] = ()
+    """Which tokens say which words, in order; empty where the front end does not know."""
 
 
 class FrontEnd(Protocol):

@@ -7,12 +7,14 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
-from chatterbox.text.front_end import Encoded, TextWarning
+from chatterbox.text.front_end import Encoded, TextWarning, TokenSpan
 from chatterbox.text.normalise import normalise
+from chatterbox.text.places import Place, places, words_of
 
 _STOPS: Final = ".!?;:,—"
 _SILENT: Final = str.maketrans("", "", '"“”()')
 """Marks that the dictionary passes through and nobody hears."""
+_PAUSES: Final = _STOPS + "…"
 
 _RARE_PAUSE: Final = re.compile(r" ?(?:—|…|\.\.\.)")
 """Pauses inside a sentence that the voice hardly met in training: it reads them as commas."""
@@ -48,7 +50,11 @@ class PhonemeFrontEnd:
         if unknown:
             message = f"the voice has no sound for the phonemes {unknown!r}"
             warnings.append(TextWarning("skipped_phonemes", message))
-        return Encoded(self.tokens(phonemes), warnings)
+        said = words_of(normalised.text)
+        found = places(text, said, lambda run: normalise(run).text)
+        return Encoded(
+            self.tokens(phonemes), warnings, words=self._token_spans(phonemes, found, len(said))
+        )
 
     def __call__(self, text: str) -> str:
         """The phonemes of a text, with its punctuation; empty if there is nothing to say."""
@@ -57,6 +63,29 @@ class PhonemeFrontEnd:
     def tokens(self, phonemes: str) -> list[int]:
         """Text tokens; a phoneme without one is left out."""
         return [self._token_of[char] for char in phonemes if char in self._token_of]
+
+    def _token_spans(self, phonemes: str, found: Sequence[Place], num_said: int) -> list[TokenSpan]:
+        """The text tokens of each place; `num_said` words were to become phonemes."""
+        bounds: list[tuple[int, int]] = []
+        token = 0
+        for group in phonemes.split(" "):
+            spoken = group.strip(_PAUSES)
+            first = token + self._num_tokens(group[: len(group) - len(group.lstrip(_PAUSES))])
+            if spoken:
+                bounds.append((first, first + self._num_tokens(spoken)))
+            token += self._num_tokens(group + " ")
+        if not bounds:
+            return []
+        # As many words of phonemes as of letters, but for what the dictionary joins or parts.
+        spans = []
+        for place in found:
+            begin = min(place.first * len(bounds) // num_said, len(bounds) - 1)
+            end = max(begin + 1, place.last * len(bounds) // num_said)
+            spans.append(TokenSpan(place.runs, bounds[begin][0], bounds[end - 1][1]))
+        return spans
+
+    def _num_tokens(self, phonemes: str) -> int:
+        return sum(char in self._token_of for char in phonemes)
 
     def _phonemes(self, spoken: str) -> str:
         body = spoken.rstrip(_STOPS + " ")

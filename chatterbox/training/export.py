@@ -1,9 +1,10 @@
 """Trained stages in, the checkpoint folder out: half-precision safetensors, the voice, config.json
-with its symbols.
+with its symbols, the names of the speech tokens.
 """
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from chatterbox.s3gen.vocoder import HiFT
 from chatterbox.t3.model import T3
 from chatterbox.training.symbols import symbol_table
 from chatterbox.training.t3 import t3_speaker
+from chatterbox.training.tokenizer import STATES_FILE
 from chatterbox.training.voice import VoicePrompt
 
 VOICE_NAME = "heart"
@@ -54,9 +56,12 @@ def write_voice(folder: Path, prompt: VoicePrompt, config: T3Config) -> None:
 
 
 def write_config(source: Path, folder: Path) -> None:
-    """The sizes that were trained, with the text tokens' symbols filled in."""
+    """The sizes that were trained, with symbols filled in; and the names of the speech tokens."""
     raw = json.loads(source.read_text(encoding="utf-8"))
     raw["text"]["symbols"] = list(symbol_table())
+    raw["text"]["token_states"] = STATES_FILE.name
+    if not (folder / STATES_FILE.name).exists():
+        shutil.copyfile(STATES_FILE, folder / STATES_FILE.name)
     raw["default_voice"] = VOICE_NAME
     target = folder / "config.json"
     text = json.dumps(raw, ensure_ascii=False, indent=2)

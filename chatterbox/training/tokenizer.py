@@ -7,8 +7,8 @@ first half, that of its second half, and a level of pitch (or silence):
 
     token = 9 * state + level        729 states * 9 levels = 6561 codes
 
-The states are the commonest pairs of the corpus; `states.txt` keeps their order (a space
-written as _), because weights trained on it mean nothing under another.
+The states are the commonest pairs of the corpus, in the order that the bundled checkpoint keeps:
+weights trained on it mean nothing under another (`chatterbox/token_names.py` reads it).
 """
 
 import math
@@ -22,17 +22,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from chatterbox.config import MEL_FRAMES_PER_TOKEN, SPEECH_CODES
-from chatterbox.training.symbols import symbol_ids, symbol_table
+from chatterbox.token_names import LEVELS, NUM_STATES, phonemes_of_tokens, read_states
+from chatterbox.training.symbols import symbol_table
 
-NUM_STATES = 729
-LEVELS = 9
 SILENT = 0
 PITCH_EDGES_HZ = 153.0 * 1.0938 ** np.arange(LEVELS - 2)
 """Between levels 1 … 8: equal steps of a semitone and a half around the voice's middle."""
 SILENCE = 0.01
 """Relative to the loudest token of the clip: -40 dB."""
 TOKEN_S = 0.04
-STATES_FILE = Path(__file__).with_name("states.txt")
+STATES_FILE = Path(__file__).parents[1] / "checkpoints" / "tiny" / "states.txt"
 TABLE_STD = 0.05
 
 
@@ -84,7 +83,7 @@ class Codebook:
 
     @classmethod
     def load(cls) -> "Codebook":
-        return cls(STATES_FILE.read_text(encoding="utf-8").replace("_", " ").split("\n")[:-1])
+        return cls(read_states(STATES_FILE))
 
     def encode(self, timing: Timing) -> NDArray[np.int16]:
         """[num_tokens] token ids."""
@@ -101,12 +100,10 @@ class Codebook:
     @cached_property
     def parts(self) -> Tensor:
         """[6561, 3]: symbol of the first half, of the second half, and level of every token."""
-        symbols = symbol_ids()
         rows = torch.zeros(SPEECH_CODES, 3, dtype=torch.long)
+        halves = phonemes_of_tokens(self.states, symbol_table())
+        rows[:, :2] = torch.from_numpy(np.maximum(halves, 0))
         rows[:, 2] = torch.arange(SPEECH_CODES) % LEVELS
-        for state, pair in enumerate(self.states):
-            block = slice(LEVELS * state, LEVELS * (state + 1))
-            rows[block, 0], rows[block, 1] = symbols[pair[0]], symbols[pair[1]]
         return rows
 
 

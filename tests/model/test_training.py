@@ -15,6 +15,7 @@ from chatterbox.config import SPEECH_CODES, FlowConfig, ModelConfig
 from chatterbox.s3gen.vocoder import HiFT
 from chatterbox.s3gen.windows import TokenSchedule
 from chatterbox.t3.model import T3, causal_bias
+from chatterbox.token_names import LEVELS
 from chatterbox.training import stages
 from chatterbox.training.curves import read_log
 from chatterbox.training.dataset import SpeechData
@@ -26,7 +27,7 @@ from chatterbox.training.speed import fast_training
 from chatterbox.training.symbols import PHONEMES, symbol_ids, symbol_table
 from chatterbox.training.t3 import IGNORED, T3Stage, T3Trainee, t3_speaker, used_codes
 from chatterbox.training.teacher import TOKEN_SAMPLES, Clip, save_shard, sound_span
-from chatterbox.training.tokenizer import LEVELS, Codebook, Timing, TokenTable
+from chatterbox.training.tokenizer import Codebook, Timing, TokenTable
 from chatterbox.training.vocoder import VocoderStage
 from chatterbox.training.voice import PROMPT_TOKENS, VoicePrompt
 from chatterbox.voice import load_voice
