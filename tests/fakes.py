@@ -12,7 +12,7 @@ from chatterbox.api import (
     UnspeakableText,
     VoiceUnfit,
 )
-from chatterbox.sine import SineEngine
+from chatterbox.sine import SAMPLES_PER_CHAR, SineEngine
 
 
 @dataclass(slots=True)
@@ -41,8 +41,20 @@ class EngineDiary:
 class RecordingEngine(SineEngine):
     """A sine engine that keeps a diary."""
 
-    def __init__(self, *, num_slots: int = 8, samples_per_step: int = 4800, cost_s: float = 0.0):
-        super().__init__(num_slots=num_slots, samples_per_step=samples_per_step, cost_s=cost_s)
+    def __init__(
+        self,
+        *,
+        num_slots: int = 8,
+        samples_per_step: int = 4800,
+        cost_s: float = 0.0,
+        samples_per_char: int = SAMPLES_PER_CHAR,
+    ):
+        super().__init__(
+            num_slots=num_slots,
+            samples_per_step=samples_per_step,
+            cost_s=cost_s,
+            samples_per_char=samples_per_char,
+        )
         self.diary = EngineDiary()
 
     def start(self, slot: SlotIndex, segment: Segment) -> list[EngineEvent]:
