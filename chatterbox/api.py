@@ -65,6 +65,8 @@ class Segment:
     """One of `EngineInfo.languages`; None is the first."""
     options: Mapping[str, float] = field(default_factory=dict)
     """Values for names in `EngineInfo.options`; what is absent takes its default."""
+    watermark: bool = False
+    """Mark its audio as synthetic, if the engine was built to."""
     lexicons: tuple[Lexicon, ...] = ()
     """Of two that know a word, the first one counts."""
 

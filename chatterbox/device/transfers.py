@@ -53,6 +53,28 @@ class Staging:
         return tensors
 
 
+class SampleStaging:
+    """Rows of samples in, in persistent memory on the device out, in one copy."""
+
+    def __init__(self, target: Tensor, *, backend: Backend, depth: int = 4) -> None:
+        """`target`: flat, as long as the most samples of one call."""
+        self._backend = backend
+        self._target = target
+        self._host = [backend.host_buffer(target.shape, torch.float32) for _ in range(depth)]
+        self._sent: list[Mark | None] = [None] * depth
+        self._next = 0
+
+    def send(self, rows: Sequence[NDArray[np.float32]]) -> None:
+        """One after the other from the beginning of the target; all are equally long."""
+        slot, self._next = self._next, (self._next + 1) % len(self._host)
+        if (sent := self._sent[slot]) is not None:
+            sent.wait()
+        length = sum(row.size for row in rows)
+        np.concatenate(rows, out=self._host[slot][:length].numpy())
+        self._target[:length].copy_(self._host[slot][:length], non_blocking=True)
+        self._sent[slot] = self._backend.mark()
+
+
 class Pending:
     """A result on its way to the host."""
 
