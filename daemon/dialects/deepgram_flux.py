@@ -1,0 +1,211 @@
+"""Deepgram Flux (`/v2/speak`): turns that say when they begin and end, and an interruption that
+tells what was heard.
+
+All of a turn's audio comes between its SpeechStarted and its SpeechMetadata or SpeechInterrupted.
+Playback offsets count from the start of the session, over what the client kept: an interruption
+takes back what was sent and not heard.
+"""
+
+import secrets
+import uuid
+from dataclasses import dataclass
+
+from daemon.config import SERVER_VERSION
+from daemon.dialects.deepgram_turns import Turn, Turns
+from daemon.dialects.deepgram_wire import (
+    FLUX_SPEEDS,
+    Close,
+    Configure,
+    DeepgramError,
+    Flush,
+    Interrupt,
+    Speak,
+    SpeakQuery,
+    parse_flux,
+)
+from daemon.dialects.line import HangUp, Line
+from daemon.formats.choice import FormatMissing, new_stream_encoder
+from daemon.studio import Studio
+
+_CONTROLS = {"pronunciations_applied": 0, "breaks_applied": 0, "pronunciation_warnings": 0}
+
+
+@dataclass(slots=True)
+class _Begun:
+    """A turn whose SpeechStarted was sent."""
+
+    turn: Turn
+    speech_id: str
+    start_ms: int
+    """Where its audio begins in the session."""
+    is_flush_told: bool = False
+    is_over: bool = False
+    """Its SpeechMetadata or SpeechInterrupted was sent."""
+
+    def metadata(self) -> dict[str, object]:
+        return {
+            "speech_id": self.speech_id,
+            "audio_duration_ms": self.turn.sent_ms,
+            "input_character_count": self.turn.num_chars,
+            "billable_character_count": self.turn.num_chars,
+            "controls_applied": _CONTROLS,
+        }
+
+
+class FluxTurns(Turns):
+    def __init__(self, line: Line, studio: Studio, query: SpeakQuery) -> None:
+        super().__init__(line, studio, query)
+        self._begun: _Begun | None = None
+        """The turn that is being sent, else the one that ended last: maybe it is not heard yet."""
+        self._total_ms = 0
+        """The session's audio before the turn that is being sent."""
+        self._interrupted_ms = 0
+        """Where the latest interruption was."""
+        self._num_chars = 0
+        self._is_closing = False
+
+    async def greet(self) -> None:
+        model = self.query.model
+        await self.line.send_json(
+            {
+                "type": "Connected",
+                "request_id": str(uuid.uuid4()),
+                "model_name": model,
+                "model_version": SERVER_VERSION,
+                "model_uuids": [str(uuid.uuid5(uuid.NAMESPACE_OID, model))],
+            }
+        )
+
+    async def obey(self, raw: str | bytes) -> bool:
+        match parse_flux(raw):
+            case Interrupt(played_ms):
+                await self._interrupt(played_ms)
+            case Configure(speed):
+                await self._configure(speed)
+            case _ if self._is_closing:
+                pass  # whatever else it says came too late
+            case Speak(text):
+                self.add_text(text)
+                self._num_chars += len(text)
+            case Flush():
+                await self._flush()
+            case Close():
+                self._is_closing = True
+                self.flush()
+                self.line.spawn(self._close())
+        return True
+
+    # --- ends -------------------------------------------------------------------------------------
+
+    async def _flush(self) -> None:
+        if self.growing is None:
+            await self.warn("NO_ACTIVE_SPEECH", "there is no text that was not flushed")
+            return
+        self.flush()
+        await self._tell_flush()
+
+    async def _tell_flush(self) -> None:
+        """An acknowledgement only; inside the brackets of its turn."""
+        begun = self._begun
+        if begun is None or begun.turn is not self.active or begun.is_flush_told:
+            return
+        if begun.turn.is_flushed.is_set():
+            begun.is_flush_told = True
+            await self.line.send_json({"type": "Flushed", "speech_id": begun.speech_id})
+
+    async def _close(self) -> None:
+        """What was to be said is said first."""
+        await self.wait_until_idle()
+        await self.line.send_json(
+            {
+                "type": "SessionMetadata",
+                "total_audio_duration_ms": self._total_ms,
+                "total_input_character_count": self._num_chars,
+                "total_billable_character_count": self._num_chars,
+            }
+        )
+        raise HangUp(1000)
+
+    # --- turns ------------------------------------------------------------------------------------
+
+    async def note_begin(self, turn: Turn) -> None:
+        speech_id = f"dg_sp_{secrets.token_hex(6)}"
+        self._begun = begun = _Begun(turn, speech_id, self._total_ms)
+        await self.line.send_json({"type": "SpeechStarted", "speech_id": begun.speech_id})
+        await self._tell_flush()
+
+    async def note_end(self, turn: Turn) -> None:
+        begun = self._begun
+        assert begun is not None
+        await self._tell_flush()
+        if not turn.sent_ms and not turn.has_failed:
+            await self.warn("NO_SYNTHESIZABLE_TEXT", "there is nothing in it that can be spoken")
+        self._total_ms += turn.sent_ms
+        begun.is_over = True
+        await self.line.send_json({"type": "SpeechMetadata", **begun.metadata()})
+
+    # --- interruption -----------------------------------------------------------------------------
+
+    async def _interrupt(self, played_ms: int | None) -> None:
+        if played_ms is not None and played_ms < self._interrupted_ms:
+            await self.warn(
+                "INVALID_INTERRUPT_OFFSET",
+                f"{played_ms} ms is before the interruption at {self._interrupted_ms} ms;"
+                " offsets count from the start of the session",
+            )
+            return
+        stopped = await self.stop()
+        if stopped and (self._begun is None or self._begun.turn is not stopped[0]):
+            await self.note_begin(stopped[0])  # the interruption was faster than the speaker
+        begun = self._begun
+        is_heard = played_ms is None or played_ms >= self._total_ms
+        if begun is not None and not (begun.is_over and is_heard):
+            # If all of it was sent, and not heard, Deepgram would have nothing to say.
+            await self._tell_interruption(begun, played_ms)
+        elif not self._total_ms:
+            await self.warn("NO_AUDIO_GENERATED", "there has been no audio yet")
+        else:
+            await self.warn("NO_ACTIVE_SPEECH", "there is no turn to interrupt")
+        for turn in stopped:
+            turn.stream.cancel()
+            turn.close()
+
+    async def _tell_interruption(self, begun: _Begun, played_ms: int | None) -> None:
+        """Without an offset, nobody knows what was heard."""
+        turn = begun.turn
+        begun.is_over = True
+        end_ms = begun.start_ms + turn.sent_ms
+        answer: dict[str, object] = {"type": "SpeechInterrupted"}
+        if played_ms is None:
+            turn.stream.cancel()
+            answer["audio_played_ms"] = end_ms
+        else:
+            in_turn_ms = max(0, played_ms - begun.start_ms) * turn.speed
+            heard = turn.stream.cancel(played_ms=in_turn_ms)
+            answer["audio_played_ms"] = played_ms
+            answer["text_spoken"] = heard.text_spoken
+            answer["text_remaining"] = heard.text_remaining
+        self._total_ms = self._interrupted_ms = min(
+            end_ms, end_ms if played_ms is None else played_ms
+        )
+        await self.line.send_json(answer | {"metadata": begun.metadata()})
+
+    # --- speed ------------------------------------------------------------------------------------
+
+    async def _configure(self, speed: float | None) -> None:
+        """It holds for the turns that begin after it."""
+        failure: dict[str, object] | None = None
+        if speed is not None:
+            try:
+                new_stream_encoder("pcm", tempo=FLUX_SPEEDS.check(speed))
+                self.speed = speed
+            except DeepgramError as error:
+                failure = {"code": error.code, "value": speed, "description": error.description}
+            except FormatMissing as error:
+                failure = {"code": "SPEED_NOT_SUPPORTED", "description": str(error)}
+        if failure is None:
+            await self.line.send_json(
+                {"type": "ConfigureSuccess", "applied": {"speed": self.speed}}
+            )
+        else:
+            await self.line.send_json({"type": "ConfigureFailure", "field": "speed", **failure})

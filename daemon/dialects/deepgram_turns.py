@@ -1,0 +1,241 @@
+"""The text of one Deepgram connection in, its speech out turn by turn: what Aura and Flux share.
+
+A turn is what is said up to a flush. Later ones are made while an earlier one is still being sent;
+audio has no name on the wire, so it leaves in one order, by one task, which an interruption ends
+before anything else is said.
+"""
+
+import abc
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from chatterbox.api import SAMPLE_RATE
+from daemon.config import LONGEST_LEAD_MS
+from daemon.dialects.deepgram_wire import (
+    DeepgramError,
+    SpeakQuery,
+    error_message,
+    of_wire_error,
+    warning_message,
+)
+from daemon.dialects.line import Line
+from daemon.errors import ContextLost, TextAfterEnd, TooManyContexts, WireError
+from daemon.formats.choice import new_stream_encoder
+from daemon.protocol import Open
+from daemon.speech_stream import SpeechStream
+from daemon.studio import Studio
+from daemon.utterance import Samples, SegmentTrouble, UtteranceEnded
+
+
+class Turn:
+    """`owed` is closed when nothing of it is owed to the client any more."""
+
+    def __init__(
+        self,
+        stream: SpeechStream,
+        query: SpeakQuery,
+        *,
+        speed: float,
+        owed: contextlib.ExitStack,
+    ) -> None:
+        self.stream = stream
+        self.speed = speed
+        self.encoder = new_stream_encoder(
+            query.audio_format, sample_rate=query.sample_rate, tempo=speed
+        )
+        self.num_chars = 0
+        self.num_flushes = 0
+        self.has_failed = False
+        """Something of it was not spoken."""
+        self.is_flushed = asyncio.Event()
+        self._owed = owed
+
+    @property
+    def sent_ms(self) -> int:
+        """Of audio, as the client counts it."""
+        return round(self.stream.num_samples_sent * 1000 / SAMPLE_RATE / self.speed)
+
+    def add_text(self, text: str) -> None:
+        """Raises `TextTooLong`."""
+        with contextlib.suppress(TextAfterEnd):  # it was lost, of which the client will hear
+            self.stream.add_text(text)
+            self.num_chars += len(text)
+
+    def flush(self) -> None:
+        self.num_flushes += 1
+        if not self.is_flushed.is_set():
+            self.is_flushed.set()
+            with contextlib.suppress(TextAfterEnd):
+                self.stream.end()
+
+    def close(self) -> None:
+        self._owed.close()
+
+
+class Turns(abc.ABC):
+    """Everything that one connection is to say."""
+
+    def __init__(self, line: Line, studio: Studio, query: SpeakQuery) -> None:
+        self.line = line
+        self.studio = studio
+        self.query = query
+        self.speed = query.speed
+        self.active: Turn | None = None
+        """What is being sent."""
+        self.growing: Turn | None = None
+        """What has not had its flush."""
+        self._turns: deque[Turn] = deque()
+        """The active one first."""
+        self._has_turns = asyncio.Event()
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+        self._speaker = line.spawn(self._speak_all())
+
+    # --- the life of a connection -----------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Returns when the client has said that it is done."""
+        try:
+            await self.greet()
+            while await self._obey_next():
+                pass
+        finally:
+            self._speaker.cancel()
+            for turn in self._turns:
+                turn.close()
+
+    async def _obey_next(self) -> bool:
+        raw = await self.line.receive()
+        try:
+            return await self.obey(raw)
+        except DeepgramError as error:
+            await self.complain(error)
+        except WireError as error:
+            await self.complain(of_wire_error(error))
+        return True
+
+    @abc.abstractmethod
+    async def greet(self) -> None: ...
+
+    @abc.abstractmethod
+    async def obey(self, raw: str | bytes) -> bool:
+        """False if that was the last message. Raises `DeepgramError` or `WireError`."""
+
+    # --- what the client wants --------------------------------------------------------------------
+
+    def add_text(self, text: str) -> None:
+        if text:
+            turn = self.growing or self._open()
+            turn.add_text(text)
+
+    def flush(self) -> Turn | None:
+        """The turn that it concerns; None if there is none."""
+        turn = self.growing or (self._turns[-1] if self._turns else None)
+        self.growing = None
+        if turn is not None:
+            turn.flush()
+        return turn
+
+    async def stop(self) -> list[Turn]:
+        """When it returns, nothing more of any turn is sent. Returns them, the active one first;
+        they are to be closed."""
+        self._speaker.cancel()
+        await asyncio.wait({self._speaker})
+        stopped = list(self._turns)
+        self._turns.clear()
+        self.active = self.growing = None
+        self._note_change()
+        self._speaker = self.line.spawn(self._speak_all())
+        return stopped
+
+    async def wait_until_idle(self) -> None:
+        await self._is_idle.wait()
+
+    def _open(self) -> Turn:
+        most = self.line.config.max_contexts
+        if len(self._turns) >= most:
+            raise TooManyContexts(f"{most} turns wait, and no more may")
+        query = self.query
+        stream = self.studio.speak(
+            Open(
+                context="speech",
+                voice=query.voice,
+                language=query.language,
+                # At another speed the listener's clock is not ours.
+                max_lead_ms=None if self.speed == 1.0 else LONGEST_LEAD_MS,
+            ),
+            bearer=self.line.bearer,
+            audio_format=f"deepgram_{query.audio_format}",
+            session=self.line.name,
+        )
+        with contextlib.ExitStack() as owed:
+            owed.callback(stream.close)
+            owed.enter_context(self.line.busy())
+            turn = Turn(stream, query, speed=self.speed, owed=owed.pop_all())
+        self.growing = turn
+        self._turns.append(turn)
+        self._note_change()
+        return turn
+
+    def _note_change(self) -> None:
+        if self._turns:
+            self._has_turns.set()
+            self._is_idle.clear()
+        else:
+            self._has_turns.clear()
+            self._is_idle.set()
+
+    # --- speaking ---------------------------------------------------------------------------------
+
+    async def _speak_all(self) -> None:
+        while True:
+            await self._has_turns.wait()
+            self.active = turn = self._turns[0]
+            await self.note_begin(turn)
+            try:
+                await self._speak(turn)
+            except ContextLost as error:
+                turn.has_failed = True
+                await self.complain(of_wire_error(error))
+            # A lost turn ends for the client where it would have: with its flush.
+            await turn.is_flushed.wait()
+            await self.note_end(turn)
+            self._turns.popleft()
+            self.active = None
+            self._note_change()
+            turn.close()
+
+    async def _speak(self, turn: Turn) -> None:
+        async with contextlib.aclosing(turn.stream.outputs()) as outputs:
+            async for output in outputs:
+                match output:
+                    case Samples():
+                        await self._send_audio(turn, partial(turn.encoder.encode, output.samples))
+                    case SegmentTrouble(is_failure=True):
+                        turn.has_failed = True
+                        await self.warn("SYNTHESIS_FAILED", output.message)
+                    case UtteranceEnded():
+                        await self._send_audio(turn, turn.encoder.finish)
+
+    async def _send_audio(self, turn: Turn, encode: Callable[[], bytes]) -> None:
+        data = await self.studio.in_pool(encode) if turn.encoder.is_costly else encode()
+        if data:
+            await self.line.send(data, is_audio=True)
+
+    @abc.abstractmethod
+    async def note_begin(self, turn: Turn) -> None:
+        """Its audio follows."""
+
+    @abc.abstractmethod
+    async def note_end(self, turn: Turn) -> None:
+        """All its audio is out, and it had its flush."""
+
+    async def warn(self, code: str, description: str) -> None:
+        await self.line.send_json(warning_message(code, description))
+
+    async def complain(self, error: DeepgramError) -> None:
+        self.studio.note_error(f"deepgram_{error.code}")
+        await self.line.send_json(error_message(error))
