@@ -111,6 +111,12 @@ class Config:
         "TCP port for clients of OpenAI's speech API (HTTP), on the address of `host`",
         "PORT",
     )
+    voice_aliases: tuple[str, ...] = _setting(
+        (),
+        "dialects",
+        "names of other services' voices as theirs=ours; * is any that is not known",
+        "ALIASES",
+    )
     wyoming: str | None = _setting(
         None,
         "dialects",
@@ -298,6 +304,12 @@ class Config:
         )
         for network in self.trusted_proxies:
             _require(_is_network(network), f"trusted_proxies: {network!r} is no network")
+        for alias in self.voice_aliases:
+            theirs, _, ours = alias.partition("=")
+            _require(
+                bool(theirs and ours),
+                f"voice_aliases: {alias!r} is no pair such as their_voice=our_voice",
+            )
         for origin in self.allowed_origins:
             _require(
                 _is_origin(origin),

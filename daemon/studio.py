@@ -91,6 +91,15 @@ class Studio:
 
     # --- speech -----------------------------------------------------------------------------------
 
+    def voice_of(self, name: str) -> str | None:
+        """Our voice that another service's name stands for: itself, or an alias of it in the
+        configuration. None if there is none."""
+        if name in self.offer.info.voices:
+            return name
+        aliases = dict(alias.split("=", 1) for alias in self.offer.config.voice_aliases)
+        ours = aliases.get(name, aliases.get("*"))
+        return ours if ours in self.offer.info.voices else None
+
     def speak(self, wish: Open, *, bearer: Bearer, audio_format: str, session: str) -> SpeechStream:
         """`audio_format` and `session` are words for the log. Raises `WireError` for a wish that
         cannot be met."""

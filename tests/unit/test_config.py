@@ -46,6 +46,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
         {"tls_cert": Path("c")},
         {"trusted_proxies": ("10.0.0.300",)},
         {"allowed_origins": ("a.example",)},
+        {"voice_aliases": ("theirs",)},
+        {"voice_aliases": ("=ours",)},
         {"allowed_origins": ("https://a.example/page",)},
     ],
 )

@@ -38,6 +38,8 @@ def changed(name: str) -> tuple[str, object]:
         return other, other
     if name == "allowed_origins":
         return "https://a.example", ("https://a.example",)
+    if name == "voice_aliases":
+        return "theirs=ours", ("theirs=ours",)
     if name == "wyoming":
         return "tcp://127.0.0.1:1", "tcp://127.0.0.1:1"
     return CHANGED[item.kind]
