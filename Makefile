@@ -29,7 +29,7 @@ UV_LOCK = $(VENV)/bin/uv pip compile --quiet --universal --fork-strategy fewest 
 UV_COMPILE = $(UV_LOCK) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help speak serve test check format test-long test-compat bench-compat bench gpu-check train-tiny eval-voice check-official lock clean \
+.PHONY: help speak serve test check format test-long test-compat record-compat bench-compat bench gpu-check train-tiny eval-voice check-official lock clean \
 	install uninstall audit \
 	runtime compat dev train compat-test
 
@@ -66,8 +66,12 @@ bench: dev ## Run every benchmark; each ends with one JSON line
 gpu-check: dev ## Prove and measure the engine on a GPU, or say that there is none; ARGS=--small
 	PYTHONPATH=. $(RUN) tools/gpu_check.py $(ARGS)
 
-test-compat: train compat-test ## Let the clients of OpenAI, Pipecat, LiveKit and Wyoming speak through the daemon
+test-compat: train compat-test ## Let other people's clients speak through the daemon (OpenAI, Pipecat, LiveKit, Home Assistant …)
 	$(TEST_ENVIRONMENT) CLIENTS_PYTHON=$(CLIENTS_VENV)/bin/python $(RUN) -m pytest tests/compat $(ARGS)
+
+record-compat: dev compat-test ## Record what those clients send, for the tests of machines that do not have them
+	$(TEST_ENVIRONMENT) CLIENTS_PYTHON=$(CLIENTS_VENV)/bin/python COMPAT_RECORD=1 COMPAT_ENGINE=sine \
+		$(RUN) -m pytest tests/compat -k "not recorded" $(ARGS)
 
 bench-compat: train compat-test ## Compare with wyoming-piper in one run of wyoming-bench, draw docs/beside_piper.png
 	PYTHONPATH=. CLIENTS_PYTHON=$(CLIENTS_VENV)/bin/python $(RUN) tests/bench/beside_piper.py $(ARGS)
