@@ -8,6 +8,7 @@ on what follows. Everything else passes as it is. Runs on the engine's thread.
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from chatterbox.device.transfers import Pending
 from chatterbox.perth.blocks import Block, BlockStream, Samples
 from chatterbox.perth.embedder import Embedder, load_embedder
 from chatterbox.perth.stage import MarkStage
+from chatterbox.perth.weights import find_weights
 
 _NOTHING: Samples = np.zeros(0, dtype=np.float32)
 _FEWEST_BLOCKS_PER_STEP = 4
@@ -183,3 +185,22 @@ def _told(item: _Marked, samples: Samples) -> list[EngineEvent]:
     if samples.size:
         events.append(PcmChunk(segment_id=item.id, samples=samples, is_last=False))
     return events if end is None else [*events, end]
+
+
+def require_watermark() -> Path:
+    """Where the weights are. Raises `WatermarkUnavailable`, which says what to do."""
+    return find_weights()
+
+
+def load_watermark(
+    engine: SpeechEngine, *, threads: int, deterministic: bool, eager: bool
+) -> Watermarked:
+    """`engine`, able to mark; the rest as in `load_engine`. Raises `WatermarkUnavailable`."""
+    torch.set_num_threads(threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return Watermarked(
+        engine,
+        device=device,
+        backend=choose_backend(device, eager=eager),
+        deterministic=deterministic,
+    )

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 
 import uvloop
@@ -12,12 +13,13 @@ from daemon.config import Config, ConfigError
 from daemon.log import set_up
 from daemon.server import Daemon
 from daemon.settings import parse_arguments, printed
+from daemon.tokens import TokenBook
 
 
 def engine_builder(config: Config) -> Callable[[], SpeechEngine]:
     """Imports happen inside, on the engine's thread: torch takes seconds, and sine needs none."""
 
-    def build() -> SpeechEngine:
+    def build_unmarked() -> SpeechEngine:
         if config.engine == "sine":
             from chatterbox.sine import SineEngine
 
@@ -29,9 +31,13 @@ def engine_builder(config: Config) -> Callable[[], SpeechEngine]:
         from chatterbox.estimate import require_slots_fit
         from chatterbox.loading import load_engine
 
-        require_slots_fit(config.model, num_slots=config.num_slots, dtype=config.dtype)
+        require_slots_fit(
+            config.model, num_slots=config.num_slots, dtype=config.dtype, offline=config.offline
+        )
         return load_engine(
             config.model,
+            offline=config.offline,
+            extra_voices=config.voices,
             num_slots=config.num_slots,
             threads=config.threads,
             deterministic=config.deterministic,
@@ -39,17 +45,45 @@ def engine_builder(config: Config) -> Callable[[], SpeechEngine]:
             eager=config.eager,
         )
 
+    def build() -> SpeechEngine:
+        if not _marks_speech(config):
+            return build_unmarked()
+        from chatterbox.watermark import load_watermark, require_watermark
+
+        require_watermark()  # before a model is loaded in vain
+        return load_watermark(
+            build_unmarked(),
+            threads=config.threads,
+            deterministic=config.deterministic,
+            eager=config.eager,
+        )
+
     return build
+
+
+def _marks_speech(config: Config) -> bool:
+    """Everybody's or somebody's."""
+    return config.watermark or TokenBook.load(config, clock=time.time).has_marked_bearer
 
 
 def _dry_run(config: Config) -> int:
     """0 if everything is there and fits."""
+    if _marks_speech(config):
+        from chatterbox.watermark import require_watermark
+
+        sys.stdout.write(f"watermark   {require_watermark()}\n")
     if config.engine == "sine":
         sys.stdout.write("model       tones; nothing is loaded\n")
         return 0
     from chatterbox.estimate import estimate
 
-    found = estimate(config.model, num_slots=config.num_slots, dtype=config.dtype)
+    found = estimate(
+        config.model,
+        num_slots=config.num_slots,
+        dtype=config.dtype,
+        offline=config.offline,
+        extra_voices=config.voices,
+    )
     sys.stdout.write(f"{found}\n")
     return 0 if found.fits else 1
 

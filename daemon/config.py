@@ -87,7 +87,21 @@ class Config:
         "chatterbox", "engine", "the speech model, or tones that need no torch", choices=ENGINES
     )
     model: str | None = _setting(
-        None, "engine", "checkpoint to load; the bundled voice if absent", "NAME_OR_PATH"
+        None,
+        "engine",
+        "checkpoint to load: turbo, nano, english or multilingual from the Hugging Face hub, or a"
+        " folder; the bundled voice if absent",
+        "NAME_OR_PATH",
+    )
+    offline: bool = _setting(
+        False, "engine", "fetch nothing from the hub: what is missing is an error"
+    )
+    voices: Path | None = _setting(
+        None,
+        "engine",
+        "folder of voices (*.safetensors) beside the checkpoint's own; one named default is the"
+        " default",
+        "PATH",
     )
     num_slots: int = _setting(
         4, "engine", "segments that are spoken at the same time", "N", option="slots"
@@ -101,6 +115,11 @@ class Config:
     dtype: str = _setting("float32", "engine", "precision of the model's weights", choices=DTYPES)
     eager: bool = _setting(
         False, "engine", "no CUDA graphs: many times slower, to look for faults on a GPU"
+    )
+    watermark: bool = _setting(
+        False,
+        "engine",
+        "mark all speech as synthetic, for machines to tell (needs the extra watermark)",
     )
     sine_step_ms: int = _setting(200, "engine", "engine sine: audio made by one step", "MS")
     sine_cost_ms: float = _setting(0.0, "engine", "engine sine: time that one step takes", "MS")

@@ -73,6 +73,7 @@ class Speech:
                 seed=settings.seed,
                 language=settings.language,
                 options=settings.options,
+                watermark=offer.config.watermark,
             ),
             segmenter=Segmenter(max_chars=offer.info.longest_segment(settings.language)),
             next_segment_id=engine.next_segment_id,

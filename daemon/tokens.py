@@ -14,12 +14,13 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from daemon.config import Config, ConfigError
 
 LIMITS = ("max_sessions", "max_contexts", "max_text_chars", "max_messages_per_s")
 """What a token's own entry may lower."""
-FLAGS = ("clone",)
+FLAGS = ("clone", "watermark")
 """What a token's own entry may say yes or no to."""
 TICKET_SUBPROTOCOL = "chatterboxd.ticket."
 """A browser offers this, with the ticket behind it, next to the real subprotocol."""
@@ -41,10 +42,19 @@ class Bearer:
         """Upload clips, where the daemon lets anybody do so."""
         return self.flags.get("clone", True)
 
+    @property
+    def is_marked(self) -> bool:
+        """Its speech carries the watermark, even where the daemon's does not."""
+        return self.flags.get("watermark", False)
+
     def limit(self, config: Config) -> Config:
         """The configuration that holds for this bearer: never more than the daemon's own."""
-        lower = {name: min(value, getattr(config, name)) for name, value in self.limits.items()}
-        return replace(config, **lower) if lower else config
+        changed: dict[str, Any] = {
+            name: min(value, getattr(config, name)) for name, value in self.limits.items()
+        }
+        if self.is_marked:
+            changed["watermark"] = True
+        return replace(config, **changed) if changed else config
 
 
 ANYBODY = Bearer("")
@@ -88,6 +98,11 @@ class TokenBook:
     def is_empty(self) -> bool:
         """Nobody needs a token."""
         return not self._entries
+
+    @property
+    def has_marked_bearer(self) -> bool:
+        """Somebody's speech must carry the watermark."""
+        return any(entry.bearer.is_marked for entry in self._entries.values())
 
     def bearer_of(self, authorization: str | None) -> Bearer | None:
         """Whose an `Authorization` header is."""

@@ -80,6 +80,7 @@ class SpeechSettings:
     seed: int
     options: Mapping[str, float]
     language: str | None = None
+    watermark: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -377,6 +378,7 @@ class Utterance:
                 seed=(self._settings.seed + part.index) % _NUM_SEEDS,
                 language=self._settings.language,
                 options=self._settings.options,
+                watermark=self._settings.watermark,
             )
             self._parts.append(part)
             self._part_of_segment[segment.id] = part
