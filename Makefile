@@ -31,7 +31,7 @@ UV_COMPILE = $(UV_LOCK) pyproject.toml
 .DEFAULT_GOAL := help
 .PHONY: help speak serve test check format test-long test-compat record-compat bench-compat bench gpu-check train-tiny eval-voice check-official lock clean \
 	install uninstall audit \
-	runtime compat dev train compat-test
+	runtime compat watermark dev train compat-test
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,13 +93,18 @@ check-official: train ## Compare streaming with the whole utterance on official 
 lock: dev ## Write requirements/*.txt anew from pyproject.toml; ARGS=--upgrade takes newer versions
 	$(UV_COMPILE) --output-file requirements/runtime.txt
 	$(UV_COMPILE) --extra compat --constraint requirements/runtime.txt --output-file requirements/compat.txt
-	$(UV_COMPILE) --extra compat --extra dev --constraint requirements/compat.txt \
+	$(UV_COMPILE) --extra compat --extra watermark --constraint requirements/compat.txt \
+		--output-file requirements/watermark.txt
+	$(UV_COMPILE) --extra compat --extra watermark --extra dev --constraint requirements/watermark.txt \
 		--output-file requirements/dev.txt
-	$(UV_COMPILE) --extra compat --extra dev --extra train --constraint requirements/dev.txt \
+	$(UV_COMPILE) --extra compat --extra watermark --extra dev --extra train --constraint requirements/dev.txt \
 		--output-file requirements/train.txt
 	$(UV_LOCK) --group compat-test --output-file requirements/compat-test.txt
 
 compat: ## Install what MP3, AAC, FLAC, another speed and discovery by Home Assistant need
+	@$(PYTHON) tools/setup_venv.py $@
+
+watermark: ## Install what marks speech as synthetic (and what `compat` installs)
 	@$(PYTHON) tools/setup_venv.py $@
 
 runtime dev train:

@@ -25,10 +25,17 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / os.environ.get("VENV", ".venv")
 # Each lock holds everything of the ones before it, at the same versions; but for the last, which
 # has an environment of its own.
-LOCKS = ("runtime", "compat", "dev", "train", "compat-test")
-DOWNLOAD_GB = {"runtime": 2.8, "compat": 2.8, "dev": 2.8, "train": 3.0, "compat-test": 0.4}
+LOCKS = ("runtime", "compat", "watermark", "dev", "train", "compat-test")
+DOWNLOAD_GB = {
+    "runtime": 2.8,
+    "compat": 2.8,
+    "watermark": 2.8,
+    "dev": 2.8,
+    "train": 3.0,
+    "compat-test": 0.4,
+}
 # The wheels, pip's cache of them, and what they unpack to.
-DISK_GB = {"runtime": 11, "compat": 11, "dev": 11, "train": 12, "compat-test": 4}
+DISK_GB = {"runtime": 11, "compat": 11, "watermark": 11, "dev": 11, "train": 12, "compat-test": 4}
 BIG_MB = 20.0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-LOCKS = ("runtime", "compat", "dev", "train")
+LOCKS = ("runtime", "compat", "watermark", "dev", "train")
 APART = "compat-test"
 """Other people's programs, in an environment of their own."""
 
