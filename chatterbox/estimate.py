@@ -95,10 +95,19 @@ class TooManySlots(ConfigError):
     """More slots than the device has memory for."""
 
 
-def require_slots_fit(model: str | None, *, num_slots: int, dtype: str) -> None:
+def require_slots_fit(
+    model: str | None,
+    *,
+    num_slots: int,
+    dtype: str,
+    offline: bool = False,
+    extra_voices: Path | None = None,
+) -> None:
     """On a GPU, raises `TooManySlots` before anything is loaded; a processor has memory to swap."""
     if torch.cuda.is_available():
-        found = estimate(model, num_slots=num_slots, dtype=dtype)
+        found = estimate(
+            model, num_slots=num_slots, dtype=dtype, offline=offline, extra_voices=extra_voices
+        )
         if not found.fits:
             raise TooManySlots(
                 f"--slots {num_slots} needs more memory than {found.device} has free;"
@@ -106,12 +115,19 @@ def require_slots_fit(model: str | None, *, num_slots: int, dtype: str) -> None:
             )
 
 
-def estimate(model: str | None, *, num_slots: int, dtype: str = "float32") -> Estimate:
+def estimate(
+    model: str | None,
+    *,
+    num_slots: int,
+    dtype: str = "float32",
+    offline: bool = False,
+    extra_voices: Path | None = None,
+) -> Estimate:
     """Raises what loading would raise over files that are missing or do not fit."""
-    folder, config = find_checkpoint(model)
+    folder, config = find_checkpoint(model, offline=offline)
     found = {path: shapes(path) for path in (folder / config.files.t3, folder / config.files.s3gen)}
     parameters = _checked(config, folder, found)
-    voices = load_all_voices(folder, config)
+    voices = load_all_voices(folder, config, extra_voices)
     front_end = load_front_end(folder, config)
     one, two = (_state_bytes(config, front_end, slots, dtype) for slots in (1, 2))
     device, available = _available()

@@ -32,6 +32,8 @@ OFFICIAL_VOICE = "conds.pt"
 def load_engine(
     model: str | None,
     *,
+    offline: bool = False,
+    extra_voices: Path | None = None,
     num_slots: int = 4,
     threads: int = 1,
     deterministic: bool = False,
@@ -41,14 +43,15 @@ def load_engine(
 ) -> ChatterboxEngine:
     """The engine for a checkpoint (default: the bundled voice), on a GPU where there is one.
 
-    `model` as in `find_checkpoint`; `threads` bounds the CPU threads of torch; `deterministic` pins
-    every batch to one shape, so that neighbours cannot change a rounding; `dtype` is the precision
-    of the weights (`DTYPES`); `eager` captures nothing; `lag` as in `ChatterboxEngine`. Raises
-    ConfigError, CheckpointError, VoiceError or VocabularyError with what is wrong and where.
+    `model` and `offline` as in `find_checkpoint`; `extra_voices` as in `load_all_voices`; `threads`
+    bounds the CPU threads of torch; `deterministic` pins every batch to one shape, so that
+    neighbours cannot change a rounding; `dtype` is the precision of the weights (`DTYPES`);
+    `eager` captures nothing; `lag` as in `ChatterboxEngine`. Raises ConfigError, HubError,
+    CheckpointError, VoiceError or VocabularyError with what is wrong and where.
     """
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    folder, config = find_checkpoint(model)
+    folder, config = find_checkpoint(model, offline=offline)
     flow, vocoder = load_s3gen(folder, config)
     t3 = load_t3(folder, config)
     set_precision(t3, flow, vocoder, dtype)
@@ -57,7 +60,7 @@ def load_engine(
         t3,
         flow,
         vocoder,
-        voices=load_all_voices(folder, config),
+        voices=load_all_voices(folder, config, extra_voices),
         front_end=load_front_end(folder, config),
         num_slots=num_slots,
         token_phonemes=load_token_phonemes(folder, config),
@@ -68,15 +71,24 @@ def load_engine(
     )
 
 
-def load_all_voices(folder: Path, config: ModelConfig) -> dict[str, Voice]:
-    """The voices of a checkpoint: its `conds.pt` as the default, and every one in `voices/`."""
+def load_all_voices(
+    folder: Path, config: ModelConfig, extra: Path | None = None
+) -> dict[str, Voice]:
+    """The voices of a checkpoint: its `conds.pt` as the default, every one in `voices/`, and every
+    one in the folder `extra`. A later one of the same name wins.
+    """
     voices: dict[str, Voice] = {}
     if (folder / OFFICIAL_VOICE).is_file():
         voices[config.default_voice] = load_voice(folder / OFFICIAL_VOICE, config)
     if (folder / "voices").is_dir():
         voices |= load_voices(folder / "voices", config)
+    if extra is not None:
+        voices |= load_voices(extra, config)
     if not voices:
-        raise VoiceError(f"{folder}: no voice; there is neither {OFFICIAL_VOICE} nor voices/")
+        raise VoiceError(
+            f"{folder}: no voice; there is neither {OFFICIAL_VOICE} nor voices/: make one with"
+            " `python -m chatterbox.voice`, and name its folder as --voices"
+        )
     return voices
 
 

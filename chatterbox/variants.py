@@ -1,5 +1,5 @@
-"""The name of a checkpoint → its folder and its config: the bundled one, one with a config.json, or
-one laid out like the official repositories.
+"""What `--model` says → a folder and its config: the bundled checkpoint, an official one by its
+name, a folder with a config.json, or one laid out like the official repositories.
 
 The official ones carry no config of ours; which variant a folder holds is seen by its files. Sizes
 are those of the released checkpoints.
@@ -18,6 +18,8 @@ from chatterbox.config import (
     TextConfig,
     VocoderConfig,
 )
+from chatterbox.hub.checkout import checkout
+from chatterbox.hub.pins import pinned_models
 from chatterbox.t3.variants import SAMPLING_VARIANTS, T3_VARIANTS
 
 BUNDLED = Path(__file__).parent / "checkpoints" / "tiny"
@@ -93,18 +95,25 @@ VARIANTS = {config.name: config for config in _VARIANTS}
 """The official checkpoints, by the name that `FOLDER:NAME` chooses them with."""
 
 
-def find_checkpoint(model: str | None) -> tuple[Path, ModelConfig]:
-    """`model` is a folder, or FOLDER:VARIANT where a folder holds several; None is the bundled
-    one. Raises `ConfigError`.
+def find_checkpoint(model: str | None, *, offline: bool = False) -> tuple[Path, ModelConfig]:
+    """`model` is the name of an official checkpoint, which is fetched unless it is there or that is
+    forbidden; or a folder, or FOLDER:VARIANT where a folder holds several; None is the bundled one.
+    A name wins over a folder that is called so: that is `./turbo`. Raises `ConfigError` or
+    `HubError`.
     """
     if model is None:
         return BUNDLED, ModelConfig.load(BUNDLED / OWN_CONFIG)
+    if model in pinned_models():
+        return checkout(model, offline=offline), VARIANTS[pinned_models()[model].name]
     name, _, chosen = model.rpartition(":")
     if chosen in VARIANTS:
         return Path(name), VARIANTS[chosen]
     folder = Path(model)
     if not folder.is_dir():
-        raise ConfigError(f"{folder}: no such folder; --model takes the folder of a checkpoint")
+        names = ", ".join(pinned_models())
+        raise ConfigError(
+            f"{folder}: no such folder; --model takes {names}, or the folder of a checkpoint"
+        )
     if (folder / OWN_CONFIG).is_file():
         return folder, ModelConfig.load(folder / OWN_CONFIG)
     found = [config for config in VARIANTS.values() if (folder / config.files.t3).is_file()]

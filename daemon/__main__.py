@@ -32,7 +32,11 @@ def engine_builder(config: Config) -> Callable[[], SpeechEngine]:
         from chatterbox.loading import load_engine
 
         require_slots_fit(
-            config.model, num_slots=config.num_slots, dtype=config.dtype, offline=config.offline
+            config.model,
+            num_slots=config.num_slots,
+            dtype=config.dtype,
+            offline=config.offline,
+            extra_voices=config.voices,
         )
         return load_engine(
             config.model,
@@ -81,7 +85,7 @@ def _dry_run(config: Config) -> int:
         config.model,
         num_slots=config.num_slots,
         dtype=config.dtype,
-        offline=config.offline,
+        offline=True,  # a question, not gigabytes
         extra_voices=config.voices,
     )
     sys.stdout.write(f"{found}\n")

@@ -36,8 +36,9 @@ def set_up(*, level: str, log_format: str, environ: Mapping[str, str]) -> None:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(JsonLines() if log_format == "json" else TextLines(_TEXT))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    if level != "debug":  # its lines on every handshake are no news
+    if level != "debug":  # lines on every handshake are no news
         logging.getLogger("websockets").setLevel(logging.WARNING)
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # each request to the hub
 
 
 def _leads_to_journal(environ: Mapping[str, str]) -> bool:
