@@ -49,6 +49,7 @@ from chatterbox.s3gen.windows import FrameWindow, TokenWindow
 from chatterbox.stages import Call, Stages
 from chatterbox.t3.predictor import TokenPredictor
 from chatterbox.text.front_end import FrontEnd, TokenSpan
+from chatterbox.text.reading import read
 from chatterbox.timing import WordClock
 from chatterbox.voice import Voice, VoiceError, load_voice
 
@@ -127,6 +128,8 @@ class ChatterboxEngine:
             max_segment_chars_of=config.max_segment_chars_of,
             can_clone=self._can_clone,
             gpu=self.stages.gpu,
+            tags=self._front_end.tags,
+            phonemes=self._front_end.phonemes,
             word_times="estimated" if self._token_phonemes is None else "exact",
         )
 
@@ -194,7 +197,7 @@ class ChatterboxEngine:
             raise UnspeakableText(
                 f"no voice {segment.voice!r}; there are {', '.join(sorted(self._voices))}"
             )
-        encoded = self._front_end.encode(segment.text, segment.language)
+        encoded = read(self._front_end, segment)
         if not encoded.tokens:
             raise UnspeakableText(
                 f"nothing in {segment.text!r} can be spoken by model {self.config.name}"

@@ -1,6 +1,6 @@
 """What the engine asks of a front end: the text of a segment → text tokens of one checkpoint."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,5 +47,20 @@ class FrontEnd(Protocol):
     def separator(self) -> int | None:
         """The token between words, where a long sequence may be cut; None for nowhere."""
 
-    def encode(self, text: str, language: str | None = None) -> Encoded:
-        """`language` is one of the checkpoint's; None is its first."""
+    @property
+    def tags(self) -> Sequence[str]:
+        """Those of `TAGS` that have a token of their own."""
+
+    @property
+    def phonemes(self) -> str:
+        """The alphabet of `sounds`; empty where words have to do."""
+
+    def encode(
+        self,
+        text: str,
+        language: str | None = None,
+        sounds: Mapping[str, str] | None = None,
+    ) -> Encoded:
+        """`language` is one of the checkpoint's; None is its first. `sounds`: words of the text, of
+        small letters, that sound as these phonemes.
+        """

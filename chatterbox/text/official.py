@@ -6,6 +6,7 @@ vocabularies are files of the checkpoint; none of them is here.
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
+from chatterbox.api import TAGS
 from chatterbox.text.front_end import Encoded, TextWarning
 from chatterbox.text.languages import Languages
 from chatterbox.text.punc_norm import ENGLISH, MULTILINGUAL, TURBO
@@ -38,6 +40,17 @@ class OfficialFrontEnd(ABC):
         self._most_speech = most_speech
         self._most_tokens = most_tokens
         self._unknown = tokenizer.token_to_id(UNKNOWN)
+        self._tags = tuple(tag for tag in TAGS if tokenizer.token_to_id(tag) is not None)
+
+    @property
+    def tags(self) -> Sequence[str]:
+        """Those that the vocabulary holds."""
+        return self._tags
+
+    @property
+    def phonemes(self) -> str:
+        """None: these models read letters."""
+        return ""
 
     @property
     @abstractmethod
@@ -48,8 +61,14 @@ class OfficialFrontEnd(ABC):
     def model_text(self, text: str, language: str | None = None) -> str:
         """The string that the tokenizer's model is given."""
 
-    def encode(self, text: str, language: str | None = None) -> Encoded:
+    def encode(
+        self,
+        text: str,
+        language: str | None = None,
+        sounds: Mapping[str, str] | None = None,
+    ) -> Encoded:
         """No tokens if nothing in the text can be spoken."""
+        assert not sounds, "there are no phonemes to say it with"
         pieces = pieces_within(text, self._most_speech)
         parts = [part for piece in pieces for part in self._parts(piece, language)]
         tokens = [token for part in parts for token in part]

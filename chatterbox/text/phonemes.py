@@ -4,7 +4,7 @@ The dictionary and the rules for reading are hibari's G2P, loaded when first nee
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, cast
 
 from chatterbox.text.front_end import Encoded, TextWarning, TokenSpan
@@ -15,6 +15,8 @@ _STOPS: Final = ".!?;:,—"
 _SILENT: Final = str.maketrans("", "", '"“”()')
 """Marks that the dictionary passes through and nobody hears."""
 _PAUSES: Final = _STOPS + "…"
+
+_NO_SOUND: Final = _PAUSES + '"“”() '
 
 _RARE_PAUSE: Final = re.compile(r" ?(?:—|…|\.\.\.)")
 """Pauses inside a sentence that the voice hardly met in training: it reads them as commas."""
@@ -39,12 +41,27 @@ class PhonemeFrontEnd:
         """The token between words."""
         return self._token_of.get(" ")
 
-    def encode(self, text: str, language: str | None = None) -> Encoded:
+    @property
+    def tags(self) -> Sequence[str]:
+        """None: this voice laughs at nothing."""
+        return ()
+
+    @property
+    def phonemes(self) -> str:
+        """What a lexicon may spell a word with: every sound, and no pause."""
+        return "".join(char for char in self._token_of if char not in _NO_SOUND)
+
+    def encode(
+        self,
+        text: str,
+        language: str | None = None,
+        sounds: Mapping[str, str] | None = None,
+    ) -> Encoded:
         """Text tokens of a segment of English, and what of it will not be heard; none if that is
         all of it.
         """
         normalised = normalise(text)
-        phonemes = self._phonemes(normalised.text)
+        phonemes = self._phonemes(normalised.text, sounds)
         warnings = [TextWarning(skipped.code, skipped.message) for skipped in normalised.skipped]
         unknown = "".join(sorted(set(phonemes) - self._token_of.keys()))
         if unknown:
@@ -87,7 +104,7 @@ class PhonemeFrontEnd:
     def _num_tokens(self, phonemes: str) -> int:
         return sum(char in self._token_of for char in phonemes)
 
-    def _phonemes(self, spoken: str) -> str:
+    def _phonemes(self, spoken: str, sounds: Mapping[str, str] | None = None) -> str:
         body = spoken.rstrip(_STOPS + " ")
         if not body:
             return ""
@@ -96,7 +113,7 @@ class PhonemeFrontEnd:
         stops = spoken[len(body) :].strip(" ,;:—").replace("...", ".")
         g2p = self._g2p or self._load()
         # hibari's own normaliser stays off: it reads "I said no." as "I said number."
-        phonemes = g2p(body, normalize_text=False).translate(_SILENT)
+        phonemes = g2p(_linked(body, sounds or {}), normalize_text=False).translate(_SILENT)
         phonemes = _RARE_PAUSE.sub(",", " ".join(phonemes.split()))
         return phonemes + stops if phonemes else ""
 
@@ -110,3 +127,11 @@ class PhonemeFrontEnd:
             ) from error
         self._g2p = cast("Callable[..., str]", G2P())
         return self._g2p
+
+
+def _linked(spoken: str, sounds: Mapping[str, str]) -> str:
+    """The way that hibari is told of a word's sounds."""
+    if not sounds:
+        return spoken
+    known = re.compile(rf"(?<![^\W\d_])(?:{'|'.join(sounds)})(?![^\W\d_])")
+    return known.sub(lambda match: f"[{match[0]}](/{sounds[match[0]]}/)", spoken)

@@ -2,6 +2,7 @@
 milliseconds.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -106,8 +107,15 @@ class Letters:
     """A front end for tests: one token a character."""
 
     separator: int | None = ord(" ")
+    tags: Sequence[str] = ()
+    phonemes = ""
 
-    def encode(self, text: str, language: str | None = None) -> Encoded:
+    def encode(
+        self,
+        text: str,
+        language: str | None = None,
+        sounds: Mapping[str, str] | None = None,
+    ) -> Encoded:
         return Encoded([ord(char) for char in text if ord(char) < 128], ())
 
 
