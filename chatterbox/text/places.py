@@ -23,7 +23,7 @@ _MISSING: Final = 0.7
 @dataclass(frozen=True, slots=True)
 class Place:
     """Runs of the text, as character spans, that are said by words `first` up to `last`: mostly one
-    run; several where fewer words are said ("1 000" is "one thousand").
+    run; several where that is not so ("CHF 20" is "twenty Swiss francs").
     """
 
     runs: tuple[Span, ...]
