@@ -80,8 +80,12 @@ class DeepgramDialect(SocketDialect):
         return refusal_response(400, error)
 
     def _query(self, call: Call) -> SpeakQuery:
-        info = self.studio.offer.info
-        return parse_query(call.query, info=info, speeds=_SPEEDS[call.parts])
+        return parse_query(
+            call.query,
+            voice_of=self.studio.voice_of,
+            default_voice=self.studio.offer.info.default_voice,
+            speeds=_SPEEDS[call.parts],
+        )
 
     async def converse(self, line: Line) -> None:
         turns = AuraTurns if line.call.parts == ("v1", "speak") else FluxTurns

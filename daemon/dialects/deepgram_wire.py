@@ -8,13 +8,12 @@ import json
 import math
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from websockets.http11 import Response
 
-from chatterbox.api import EngineInfo
 from daemon.dialects.line import parse_object
 from daemon.dialects.sockets import json_response
 from daemon.errors import (
@@ -88,15 +87,21 @@ AURA_SPEEDS = SpeedRange(slowest=0.7, fastest=1.5)
 FLUX_SPEEDS = SpeedRange(slowest=0.5, fastest=1.5, is_stepped=True)
 
 
-def parse_query(query: Mapping[str, str], *, info: EngineInfo, speeds: SpeedRange) -> SpeakQuery:
-    """Raises `DeepgramError`."""
+def parse_query(
+    query: Mapping[str, str],
+    *,
+    voice_of: Callable[[str], str | None],
+    default_voice: str,
+    speeds: SpeedRange,
+) -> SpeakQuery:
+    """`voice_of` as in `Studio`. Raises `DeepgramError`."""
     encoding = query.get("encoding", "linear16")
     if encoding not in FORMATS:
         raise DeepgramError("INVALID_ENCODING", f"encoding must be one of {', '.join(FORMATS)}")
     if query.get("container", "none") != "none":
         raise DeepgramError("INVALID_CONTAINER", "a socket sends raw audio: container=none")
     model = query.get("model", "")
-    voice, language = resolve_model(model, info)
+    voice, language = resolve_model(model, voice_of=voice_of, default=default_voice)
     return SpeakQuery(
         model=model or voice,
         voice=voice,
@@ -107,18 +112,20 @@ def parse_query(query: Mapping[str, str], *, info: EngineInfo, speeds: SpeedRang
     )
 
 
-def resolve_model(model: str, info: EngineInfo) -> tuple[str, str | None]:
-    """A voice of ours by its name; `aura-2-NAME-en` and `flux-NAME-en` are ours of that name, or
-    the default. What is neither goes on as it is, to be refused by name."""
+def resolve_model(
+    model: str, *, voice_of: Callable[[str], str | None], default: str
+) -> tuple[str, str | None]:
+    """A voice of ours by its name or alias; `aura-2-NAME-en` and `flux-NAME-en` are ours of that
+    name, or the default. What is neither goes on as it is, to be refused by name."""
     if not model:
-        return info.default_voice, None
-    if model in info.voices:
-        return model, None
+        return default, None
+    known = voice_of(model)
+    if known is not None:
+        return known, None
     named = _MODEL.fullmatch(model)
     if named is None:
         return model, None
-    speaker = named["speaker"]
-    return speaker if speaker in info.voices else info.default_voice, named["language"]
+    return voice_of(named["speaker"]) or default, named["language"]
 
 
 def _sample_rate(asked: str | None, encoding: str) -> int:

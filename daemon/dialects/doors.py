@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from daemon.config import Config, ConfigError
+from daemon.dialects.cartesia import CartesiaDialect
 from daemon.dialects.deepgram import DeepgramDialect
 from daemon.dialects.sockets import SocketDialect
 from daemon.listener import is_public, listen
@@ -20,7 +21,7 @@ from daemon.studio import Studio
 
 def main_port_dialects(studio: Studio) -> list[SocketDialect]:
     """Who is asked first whether a path is theirs. No two share a path."""
-    return [DeepgramDialect(studio)]
+    return [CartesiaDialect(studio), DeepgramDialect(studio)]
 
 
 @dataclass(frozen=True, slots=True)
