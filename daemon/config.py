@@ -18,6 +18,8 @@ SHORTEST_LEAD_MS = 200
 LONGEST_LEAD_MS = 120_000
 LONGEST_BUFFER_DELAY_MS = 60_000
 LONGEST_SILENCE_MS = 10_000
+LONGEST_BREAK_MS = 60_000
+LARGEST_LEXICON = 10_000
 LARGEST_CLIP_BYTES = 64 * 2**20
 """What the process that listens to clips reads of a file."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -121,6 +123,9 @@ class Config:
         "engine",
         "mark all speech as synthetic, for machines to tell (needs the extra watermark)",
     )
+    lexicon: Path | None = _setting(
+        None, "engine", "TOML file of words and how they are said; see docs/text.md", "PATH"
+    )
     sine_step_ms: int = _setting(200, "engine", "engine sine: audio made by one step", "MS")
     sine_cost_ms: float = _setting(0.0, "engine", "engine sine: time that one step takes", "MS")
 
@@ -203,6 +208,12 @@ class Config:
     )
     max_contexts: int = _setting(16, "limits", "live contexts of one session", "N")
     max_text_chars: int = _setting(50_000, "limits", "characters of one context", "N")
+    max_lexicon: int = _setting(
+        200, "limits", "words whose pronunciation a client may set in one context", "N"
+    )
+    max_break_ms: int = _setting(
+        10_000, "limits", "the longest pause that a text may ask for in one place", "MS"
+    )
     max_message_bytes: int = _setting(65_536, "limits", "longest message of a client", "BYTES")
     max_messages_per_s: int = _setting(
         500, "limits", "messages that one session may send; faster ones are read later", "N"
@@ -307,6 +318,14 @@ class Config:
         _require(
             1024 <= self.max_clip_bytes <= LARGEST_CLIP_BYTES,
             f"max_clip_bytes must lie between 1024 and {LARGEST_CLIP_BYTES}",
+        )
+        _require(
+            0 <= self.max_lexicon <= LARGEST_LEXICON,
+            f"max_lexicon must lie between 0 and {LARGEST_LEXICON}",
+        )
+        _require(
+            0 <= self.max_break_ms <= LONGEST_BREAK_MS,
+            f"max_break_ms must lie between 0 and {LONGEST_BREAK_MS}",
         )
         _require(self.max_message_bytes >= 1024, "max_message_bytes must be at least 1024")
         _require(

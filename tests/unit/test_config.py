@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
         {"max_sessions": 0},
         {"max_contexts": 0},
         {"max_text_chars": 0},
+        {"max_lexicon": 10_001},
+        {"max_break_ms": -1},
         {"max_wait_ms": 0},
         {"opus_threads": 0},
         {"retry_after_s": 0},
