@@ -6,7 +6,7 @@ Knows nothing of the daemon's inside; of its files it shares protocol and errors
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from chatterboxd_client.listening import Audio, AudioDecoder, BrokenStream, Timings
+from chatterboxd_client.voices import OnProgress, OwnVoices
 from daemon.errors import UnknownType, WireError
 from daemon.protocol import (
     FORMATS,
@@ -35,9 +36,12 @@ from daemon.protocol import (
     ServerMessage,
     TextDelta,
     Warned,
+    Words,
+    WordTime,
     parse_server_message,
     to_json,
 )
+from daemon.voice_messages import VoiceAnswer, VoiceFacts, VoiceReady
 
 NUM_ENDED_KEPT = 32
 """A cancel may follow the audio_end of this many contexts; docs/protocol.md section 2."""
@@ -55,7 +59,7 @@ class ConnectionLost(Exception):
     """The socket closed before the context ended."""
 
 
-ContextEvent = Audio | SegmentStart | Flushed | Warned | Failed
+ContextEvent = Audio | SegmentStart | Words | Flushed | Warned | Failed
 _Ending = AudioEnd | Cancelled | Failed
 _Trouble = DaemonError | ConnectionLost | BrokenStream
 
@@ -69,6 +73,8 @@ class ClientContext:
         self.opened: Opened | None = None
         self.ending: AudioEnd | Cancelled | None = None
         """How the context ended, once `events` is exhausted."""
+        self.words: list[WordTime] = []
+        """When each word of the audio so far is heard, in samples of the context."""
         self._client = client
         self._inbox: asyncio.Queue[ContextEvent | _Ending | _Trouble] = asyncio.Queue()
         self._decoder: AudioDecoder | None = None
@@ -145,7 +151,7 @@ class ClientContext:
         if self._cancelling is None:
             self._inbox.put_nowait(audio)
 
-    def on_message(self, message: SegmentStart | Flushed | Warned | _Ending) -> None:
+    def on_message(self, message: SegmentStart | Words | Flushed | Warned | _Ending) -> None:
         if isinstance(message, AudioEnd) and message.samples != self.timings.num_samples:
             raise BrokenStream(
                 f"{message.samples} samples announced, {self.timings.num_samples} came"
@@ -153,6 +159,8 @@ class ClientContext:
         if isinstance(message, Failed) and (message.final or self.opened is None):
             self.on_trouble(DaemonError(message))
             return
+        if isinstance(message, Words):
+            self.words += message.words
         if isinstance(message, Cancelled):
             self.ending = message
             if self._cancelling and not self._cancelling.done():
@@ -181,6 +189,12 @@ class SpeechClient:
         self._ended: list[ClientContext] = []
         self._num_opened = 0
         self._trouble: _Trouble | None = None
+        self._own_voices = OwnVoices(
+            message_bytes=begin.limits.message_bytes,
+            send=self.send,
+            send_bytes=self._send_bytes,
+            refuse=DaemonError,
+        )
         self._reader = asyncio.create_task(self._read(), name="speech client reader")
 
     @classmethod
@@ -255,11 +269,33 @@ class SpeechClient:
         await context.wait_until_open()
         return context
 
+    async def clone_voice(
+        self, clip: bytes, *, name: str, consent: bool, on_progress: OnProgress | None = None
+    ) -> VoiceReady:
+        """Have a voice made of an audio file (WAV, FLAC, MP3, OGG); `open` takes its `voice`.
+        `consent`: whoever speaks in it agrees. Raises `DaemonError` with the daemon's refusal."""
+        return await self._own_voices.clone(
+            clip, name=name, consent=consent, on_progress=on_progress
+        )
+
+    async def own_voices(self) -> Sequence[VoiceFacts]:
+        """The voices that this token has had made, oldest first."""
+        return await self._own_voices.all()
+
+    async def delete_voice(self, voice: str) -> None:
+        await self._own_voices.delete(voice)
+
     async def send(self, message: ClientMessage) -> None:
+        await self._send_raw(to_json(message))
+
+    async def _send_bytes(self, data: bytes) -> None:
+        await self._send_raw(data)
+
+    async def _send_raw(self, data: str | bytes) -> None:
         if self._trouble is not None:
             raise self._trouble
         try:
-            await self._socket.send(to_json(message))
+            await self._socket.send(data)
         except ConnectionClosed as error:
             raise ConnectionLost(str(error)) from error
 
@@ -280,6 +316,7 @@ class SpeechClient:
         except WireError as error:
             trouble = BrokenStream(error.message)
         self._trouble = self._trouble or trouble
+        self._own_voices.lose(self._trouble)
         for context in self._by_name.values():
             context.on_trouble(self._trouble)
         await self._socket.close()
@@ -293,10 +330,13 @@ class SpeechClient:
     def _on_message(self, message: ServerMessage) -> None:
         if isinstance(message, Begin):
             raise BrokenStream("a second begin came")
-        context = self._by_name.get(message.context or "")
-        if context is None:
-            if isinstance(message, Failed) and message.final:
+        if isinstance(message, VoiceAnswer) or message.context is None:
+            is_taken = self._own_voices.take(message)
+            if isinstance(message, Failed) and message.final and not is_taken:
                 self._trouble = DaemonError(message)
+            return
+        context = self._by_name.get(message.context)
+        if context is None:
             return
         if isinstance(message, Opened):
             self._by_number[message.number] = context

@@ -2,6 +2,7 @@
 
 WireError                    refused in-band; the session goes on
 ├── BadJson … Draining       about one client message
+├── CloningRefused … CloningFailed   about a voice, or the upload that it names
 ├── SegmentLost              one segment is left out
 └── ContextLost              ends one context: Busy, EngineFailed
 SessionClosed                ends one session, with a WebSocket close code
@@ -25,6 +26,7 @@ class WireError(Exception):
         super().__init__(message)
         self.message = message
         self.context = context
+        self.upload: str | None = None
 
 
 class BadJson(WireError):
@@ -39,7 +41,7 @@ class BadMessage(WireError):
 
 class UnknownType(WireError):
     code = "unknown_type"
-    hint = "Use one of open, text, flush, end, cancel."
+    hint = "Use one of open, text, flush, end, cancel, voice_upload, voice_list, voice_delete."
 
 
 class UnknownContext(WireError):
@@ -90,6 +92,46 @@ class TextAfterEnd(WireError):
 class Draining(WireError):
     code = "draining"
     hint = "Connect again in a moment; the daemon is restarting."
+
+
+class CloningRefused(WireError):
+    code = "cloning_refused"
+    hint = "Ask the operator; begin.cloning is there for those who may."
+
+
+class NoConsent(WireError):
+    code = "no_consent"
+    hint = "Ask whoever speaks in the clip, and send consent: true if they agree."
+
+
+class ClipTooLarge(WireError):
+    code = "clip_too_large"
+    hint = "Send a shorter clip, or a compressed one; see begin.cloning.clip_bytes."
+
+
+class TooManyVoices(WireError):
+    code = "too_many_voices"
+    hint = "Delete a voice first; see begin.cloning.voices."
+
+
+class TooManyUploads(WireError):
+    code = "too_many_uploads"
+    hint = "Wait until the clip before this one has become a voice, and try again."
+
+
+class ClipLate(WireError):
+    code = "clip_late"
+    hint = "Send the clip again, faster."
+
+
+class ClipUnfit(WireError):
+    code = "clip_unfit"
+    hint = "Send another clip: 6 to 20 s of one person who speaks clearly, nothing else."
+
+
+class CloningFailed(WireError):
+    code = "cloning_failed"
+    hint = "Try again; if it fails again, tell the operator."
 
 
 class SegmentLost(WireError):

@@ -27,11 +27,18 @@ class FieldReader:
         return BadMessage(f"{self._type}: {name} {problem}", context=self._context)
 
     def context(self) -> str:
-        name = self.text("context")
-        if not 1 <= len(name) <= MAX_CONTEXT_NAME_CHARS:
-            self._context = None
-            raise self._error("context", f"must have 1 to {MAX_CONTEXT_NAME_CHARS} characters")
-        return name
+        try:
+            return self.name("context")
+        except BadMessage as error:
+            error.context = self._context = None
+            raise
+
+    def name(self, field: str) -> str:
+        """A short text."""
+        value = self.text(field)
+        if not 1 <= len(value) <= MAX_CONTEXT_NAME_CHARS:
+            raise self._error(field, f"must have 1 to {MAX_CONTEXT_NAME_CHARS} characters")
+        return value
 
     def text(self, name: str) -> str:
         value = self.optional_text(name)
@@ -57,6 +64,18 @@ class FieldReader:
             raise self._error(name, "must be an integer")
         if not minimum <= value <= maximum:
             raise self._error(name, f"must lie between {minimum} and {maximum}")
+        return value
+
+    def integer(self, name: str, *, minimum: int, maximum: int) -> int:
+        value = self.optional_integer(name, minimum=minimum, maximum=maximum)
+        if value is None:
+            raise self._error(name, "is missing")
+        return value
+
+    def flag(self, name: str) -> bool:
+        value = self._body.pop(name, None)
+        if not isinstance(value, bool):
+            raise self._error(name, "is missing" if value is None else "must be true or false")
         return value
 
     def optional_number(self, name: str, *, minimum: float) -> float | None:

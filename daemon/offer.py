@@ -1,10 +1,12 @@
 """What this daemon offers to clients, and a client's `open` checked against it. Pure.
 
-The engine says which voices, languages and options there are; the configuration says the limits.
+The engine says which voices, languages and options there are; the configuration says the limits;
+the shelf, which voices somebody has of their own.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from chatterbox.api import SAMPLE_RATE, EngineInfo
 from daemon.config import (
@@ -17,6 +19,8 @@ from daemon.config import (
 from daemon.errors import BadMessage, BadOption, UnknownFormat, UnknownLanguage, UnknownVoice
 from daemon.opus import BITRATE_DEFAULT, BITRATE_MAX, BITRATE_MIN
 from daemon.protocol import FORMATS, AudioFormat, Begin, Limits, Open, Opened, OpusFacts
+from daemon.tokens import ANYBODY, Bearer
+from daemon.voice_messages import CloningTerms, VoiceFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +52,42 @@ class ContextSettings:
         )
 
 
+class VoiceShelf(Protocol):
+    """Voices that belong to one bearer each."""
+
+    def facts_of(self, bearer: Bearer) -> Sequence[VoiceFacts]: ...
+
+    def terms_for(self, bearer: Bearer) -> CloningTerms | None:
+        """On which this bearer may have more made; None if not at all."""
+
+
+class _EmptyShelf:
+    def facts_of(self, bearer: Bearer) -> Sequence[VoiceFacts]:
+        return ()
+
+    def terms_for(self, bearer: Bearer) -> CloningTerms | None:
+        return None
+
+
+_EMPTY_SHELF = _EmptyShelf()
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
     info: EngineInfo
     config: Config
+    shelf: VoiceShelf = _EMPTY_SHELF
+    bearer: Bearer = ANYBODY
+    """Who it is made to."""
+
+    def to(self, bearer: Bearer) -> "Offer":
+        """The same, with this bearer's limits and voices."""
+        return replace(self, config=bearer.limit(self.config), bearer=bearer)
+
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """The model's, then the bearer's own."""
+        return (*self.info.voices, *(facts.voice for facts in self.shelf.facts_of(self.bearer)))
 
     def begin(self) -> Begin:
         config = self.config
@@ -65,11 +101,12 @@ class Offer:
                 bitrate_min=BITRATE_MIN,
                 bitrate_max=BITRATE_MAX,
             ),
-            voices=tuple(self.info.voices),
+            voices=self.voices,
             default_voice=self.info.default_voice,
             languages=tuple(self.info.languages),
             options=tuple(self.info.options),
             slots=self.info.num_slots,
+            word_times=self.info.word_times,
             limits=Limits(
                 message_bytes=config.max_message_bytes,
                 text_chars=config.max_text_chars,
@@ -83,6 +120,7 @@ class Offer:
                 lead_ms_min=SHORTEST_LEAD_MS,
                 lead_ms_max=LONGEST_LEAD_MS,
             ),
+            cloning=self.shelf.terms_for(self.bearer),
         )
 
     def resolve(self, message: Open) -> ContextSettings:
@@ -91,7 +129,7 @@ class Offer:
         if audio_format is None:
             raise UnknownFormat(f"there is no format {message.format!r}")
         voice = message.voice if message.voice is not None else self.info.default_voice
-        if voice not in self.info.voices:
+        if voice not in self.voices:
             raise UnknownVoice(f"there is no voice {voice!r}")
         language = message.language if message.language is not None else self.info.languages[0]
         if language not in self.info.languages:

@@ -11,9 +11,19 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import IntEnum
 from typing import Any, ClassVar, Self
 
-from chatterbox.api import OptionSpec
+from chatterbox.api import OptionSpec, WordTimes
 from daemon.errors import BadJson, BadMessage, UnknownType
 from daemon.fields import MAX_CONTEXT_NAME_CHARS, FieldReader, is_text
+from daemon.voice_messages import (
+    VOICE_ANSWERS,
+    VOICE_PARSERS,
+    VOICE_REQUESTS,
+    CloningTerms,
+    VoiceAnswer,
+    VoiceFacts,
+    VoiceRequest,
+    Voices,
+)
 
 PROTOCOL = "chatterboxd.v1"
 PACKET_MS = 20
@@ -65,7 +75,8 @@ class Cancel:
     played_ms: float | None = None
 
 
-ClientMessage = Open | TextDelta | Flush | End | Cancel
+ContextMessage = Open | TextDelta | Flush | End | Cancel
+ClientMessage = ContextMessage | VoiceRequest
 
 
 # --- daemon → client ------------------------------------------------------------------------------
@@ -111,6 +122,8 @@ class Begin:
     options: Sequence[OptionSpec]
     slots: int
     limits: Limits
+    word_times: WordTimes = "estimated"
+    cloning: CloningTerms | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +150,22 @@ class SegmentStart:
     start: int
     end: int
     sample: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WordTime:
+    text: str
+    start: int
+    end: int
+    sample: int
+    end_sample: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    type: ClassVar[str] = "words"
+    context: str
+    words: Sequence[WordTime]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,20 +215,31 @@ class Failed:
     hint: str
     final: bool
     context: str | None = None
+    upload: str | None = None
 
 
-ServerMessage = Begin | Opened | SegmentStart | Flushed | AudioEnd | Cancelled | Warned | Failed
+ContextAnswer = Opened | SegmentStart | Words | Flushed | AudioEnd | Cancelled | Warned
+ServerMessage = Begin | ContextAnswer | Failed | VoiceAnswer
 
-CLIENT_MESSAGES: tuple[type[ClientMessage], ...] = (Open, TextDelta, Flush, End, Cancel)
+CLIENT_MESSAGES: tuple[type[ClientMessage], ...] = (
+    Open,
+    TextDelta,
+    Flush,
+    End,
+    Cancel,
+    *VOICE_REQUESTS,
+)
 SERVER_MESSAGES: tuple[type[ServerMessage], ...] = (
     Begin,
     Opened,
     SegmentStart,
+    Words,
     Flushed,
     AudioEnd,
     Cancelled,
     Warned,
     Failed,
+    *VOICE_ANSWERS,
 )
 
 
@@ -309,6 +349,16 @@ def _build(cls: type[ServerMessage], body: dict[str, Any]) -> ServerMessage:
             values["options"] = tuple(
                 OptionSpec(**_only(OptionSpec, item)) for item in values["options"]
             )
+            if values.get("cloning") is not None:
+                values["cloning"] = CloningTerms(**_only(CloningTerms, values["cloning"]))
+        if cls is Words:
+            values["words"] = tuple(
+                WordTime(**_only(WordTime, item)) for item in values["words"]
+            )
+        if cls is Voices:
+            values["voices"] = tuple(
+                VoiceFacts(**_only(VoiceFacts, item)) for item in values["voices"]
+            )
         return cls(**values)
     except (KeyError, TypeError, AttributeError) as error:
         raise BadMessage(f"{cls.type}: {error}") from error
@@ -376,4 +426,5 @@ _CLIENT_PARSERS: Mapping[str, Callable[[FieldReader], ClientMessage]] = {
     Flush.type: _parse_flush,
     End.type: _parse_end,
     Cancel.type: _parse_cancel,
+    **VOICE_PARSERS,
 }

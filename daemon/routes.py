@@ -6,6 +6,7 @@
 import http
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
@@ -74,16 +75,17 @@ class Routes:
             case "/metrics":
                 return answer(_OK, self._metrics.page(), content_type=CONTENT_TYPE)
             case "/voices":
-                return answer(_OK, self._voices(), content_type=_JSON)
+                return answer(_OK, self._voices(bearer), content_type=_JSON)
             case _:
                 return answer(_OK, self._ticket(bearer), content_type=_JSON)
 
-    def _voices(self) -> str:
+    def _voices(self, bearer: Bearer) -> str:
         info = self._offer.info
         return json.dumps(
             {
                 "model": info.model,
-                "voices": list(info.voices),
+                "voices": self._offer.to(bearer).voices,
+                "own_voices": [asdict(facts) for facts in self._offer.shelf.facts_of(bearer)],
                 "default_voice": info.default_voice,
                 "languages": list(info.languages),
             }

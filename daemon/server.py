@@ -12,8 +12,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection
@@ -21,6 +22,8 @@ from websockets.asyncio.server import ServerConnection
 from chatterbox.api import SpeechEngine
 from daemon import listener as listening
 from daemon.agent_check import agent_line, serve_agent
+from daemon.audit_log import AuditLog
+from daemon.cloning import VoiceMaker, worker_command
 from daemon.config import Config, ConfigError
 from daemon.dialects.doors import Doors, bound_doors, main_port_dialects
 from daemon.dialects.switchboard import Switchboard
@@ -38,6 +41,7 @@ from daemon.session import Session
 from daemon.studio import Studio
 from daemon.tls import Certificate
 from daemon.tokens import TokenBook, is_readable_by_all
+from daemon.voices import VoiceLibrary
 from daemon.web import Site
 
 _log = logging.getLogger(__name__)
@@ -57,8 +61,12 @@ class Daemon:
         build_engine: Callable[[], SpeechEngine],
         *,
         environ: Mapping[str, str] | None = None,
+        clone_command: Sequence[str] | None = None,
     ) -> None:
+        """`clone_command` makes voices of clips, as `chatterbox.cloning` does."""
         self._config = config
+        self._clone_command = clone_command or worker_command(config)
+        self._audit = AuditLog(config.audit_file)
         self._environ = {} if environ is None else environ
         self._notifier = Notifier.from_environment(self._environ)
         self._passed = listening.inherited(self._environ)
@@ -185,6 +193,8 @@ class Daemon:
             on_beat=self._note_beat,
             clock=time.monotonic,
         )
+        library = self._library(offer)
+        offer = replace(offer, shelf=library)
         site = Site.load()
         routes = Routes(
             gate=self._gate,
@@ -203,10 +213,11 @@ class Daemon:
         self._switchboard = Switchboard(
             main_port_dialects(self._studio), studio=self._studio, metrics=self.metrics
         )
-        self._watch(offer)
+        self._watch(offer, library)
         assert self.doors is not None, "they are bound before the engine is built"
         tls = self._certificate.context if self._certificate else None
         async with (
+            library.opened(),
             self._beating(heartbeat),
             self._agent(listener),
             self.doors.opened(self._studio, tls=tls),
@@ -219,9 +230,7 @@ class Daemon:
                 switchboard=self._switchboard,
                 metrics=self.metrics,
                 certificate=self._certificate,
-                talk=lambda connection, bearer: self._talk(
-                    connection, Offer(offer.info, bearer.limit(self._config))
-                ),
+                talk=lambda connection, bearer: self._talk(connection, offer.to(bearer), library),
             )
             self.port = listener.getsockname()[1] if listener.family != socket.AF_UNIX else 0
             with listening.port_file(self._config.port_file, self.port):
@@ -236,13 +245,25 @@ class Daemon:
                 await self._shut_down(server)
         self.port = None
 
-    async def _talk(self, connection: ServerConnection, offer: Offer) -> None:
+    def _library(self, offer: Offer) -> VoiceLibrary:
+        maker = VoiceMaker(self._clone_command, config=self._config, environ=self._environ)
+        return VoiceLibrary(
+            offer.info, self._config, engine=self._engine, maker=maker, audit=self._audit
+        )
+
+    async def _talk(
+        self, connection: ServerConnection, offer: Offer, library: VoiceLibrary
+    ) -> None:
+        request = connection.request
+        assert request is not None, "its handshake is over"
         session = Session(
             connection,
             engine=self._engine,
             offer=offer,
             executor=self._executor,
             metrics=self.metrics,
+            library=library,
+            peer=self._gate.peer(request.headers, address=connection.remote_address),
         )
         self._sessions.add(session)
         self._no_sessions.clear()
@@ -257,7 +278,7 @@ class Daemon:
 
     # --- watching ---------------------------------------------------------------------------------
 
-    def _watch(self, offer: Offer) -> None:
+    def _watch(self, offer: Offer, library: VoiceLibrary) -> None:
         self.metrics.note_model(offer.info.model)
         self.metrics.watch(
             {
@@ -265,6 +286,7 @@ class Daemon:
                 "sessions_limit": ("Sessions at most.", lambda: self._config.max_sessions),
                 "slots": ("Slots of the engine.", lambda: offer.info.num_slots),
                 "contexts": ("Live contexts.", self._num_contexts),
+                "own_voices": ("Voices of clients' own.", lambda: library.num_voices),
                 "lead_seconds_min": (
                     "Least audio that a speaking listener has ahead; NaN if nobody speaks.",
                     lambda: min(self._leads_s(), default=float("nan")),

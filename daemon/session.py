@@ -17,7 +17,6 @@ from daemon.account import Outcome
 from daemon.context import Context, ContextMemory
 from daemon.engine_thread import EngineThread
 from daemon.errors import (
-    BinaryMessage,
     Busy,
     ContextLost,
     Draining,
@@ -37,6 +36,7 @@ from daemon.outbox import Outbox
 from daemon.peers import Pace
 from daemon.protocol import (
     Cancel,
+    ContextMessage,
     End,
     Failed,
     Flush,
@@ -46,6 +46,9 @@ from daemon.protocol import (
     parse_client_message,
     to_json,
 )
+from daemon.voice_desk import VoiceDesk
+from daemon.voice_messages import VoiceDelete, VoiceList, VoiceUpload
+from daemon.voices import VoiceLibrary
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +67,10 @@ class Session:
         offer: Offer,
         executor: Executor,
         metrics: Metrics,
+        library: VoiceLibrary,
+        peer: str,
     ) -> None:
+        """`peer` is for the audit log."""
         self._connection = connection
         self._engine = engine
         self._offer = offer
@@ -81,6 +87,14 @@ class Session:
         self._ended = ContextMemory(size=_NUM_REMEMBERED)
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._desk = VoiceDesk(
+            library,
+            bearer=offer.bearer,
+            peer=peer,
+            longest_upload_s=offer.config.clone_s,
+            owner=self,
+            spawn=self._spawn,
+        )
         self._closing: asyncio.Future[None] = self._loop.create_future()
         self._is_draining = False
         self._is_breaking_off = False
@@ -146,6 +160,7 @@ class Session:
         raise error
 
     async def _tear_down(self) -> None:
+        self._desk.close()
         for context in list(self._contexts.values()):
             context.cancel()
             self._remove(context, Outcome.GONE)
@@ -202,6 +217,7 @@ class Session:
                 hint=error.hint,
                 final=error.final,
                 context=error.context,
+                upload=error.upload,
             )
         )
 
@@ -210,12 +226,13 @@ class Session:
     async def _read(self) -> None:
         while True:
             raw = await self._connection.recv()
-            if not isinstance(raw, str):
-                raise BinaryMessage("clients send text messages only")
             self._metrics.note_received(len(raw))
             await self._keep_pace()
             try:
-                self._handle(raw)
+                if isinstance(raw, str):
+                    self._handle(raw)
+                else:
+                    self._desk.take_bytes(raw)
             except WireError as error:
                 self.post_error(error)
             await self._outbox.wait_for_room()
@@ -229,6 +246,24 @@ class Session:
 
     def _handle(self, raw: str) -> None:
         message = parse_client_message(raw)
+        match message:
+            case VoiceUpload():
+                self._upload(message)
+            case VoiceList() | VoiceDelete():
+                self._desk.take(message)
+            case _:
+                self._handle_context(message)
+
+    def _upload(self, message: VoiceUpload) -> None:
+        try:
+            if self._is_draining:
+                raise Draining("the daemon is shutting down")
+            self._desk.take(message)
+        except WireError as error:
+            error.upload = message.upload
+            raise
+
+    def _handle_context(self, message: ContextMessage) -> None:
         try:
             match message:
                 case Open():

@@ -79,15 +79,16 @@ class Studio:
         finally:
             self._gate.give_back(outcome)
 
-    def check_token(self, headers: Headers, *, address: object, token: str | None = None) -> None:
+    def check_token(self, headers: Headers, *, address: object, token: str | None = None) -> Bearer:
         """For questions that need no place. `token` as in `Gate.bearer`. Raises `Refused`."""
         peer = self._gate.peer(headers, address=address)
         refusal = self._gate.too_fast(peer)
-        if refusal is None and self._gate.bearer("", headers, token=token) is None:
-            refusal = unauthorized()
-        if refusal is not None:
+        bearer = self._gate.bearer("", headers, token=token) if refusal is None else None
+        if bearer is None:
+            refusal = refusal or unauthorized()
             self._metrics.note_refusal(refusal.reason)
             raise Refused(refusal)
+        return bearer
 
     # --- speech -----------------------------------------------------------------------------------
 
@@ -105,7 +106,7 @@ class Studio:
         cannot be met."""
         if self._gate.is_draining:
             raise Draining("the daemon is shutting down")
-        offer = Offer(self.offer.info, bearer.limit(self.offer.config))
+        offer = self.offer.to(bearer)
         stream = SpeechStream(
             offer.resolve(wish),
             audio_format=audio_format,

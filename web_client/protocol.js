@@ -32,6 +32,9 @@ export const CLIENT_MESSAGES = {
   flush: ["context"],
   end: ["context"],
   cancel: ["context", "played_ms?"],
+  voice_upload: ["upload", "name", "bytes", "consent"],
+  voice_list: [],
+  voice_delete: ["voice"],
 };
 
 export const SERVER_MESSAGES = {
@@ -49,6 +52,8 @@ export const SERVER_MESSAGES = {
     "options",
     "slots",
     "limits",
+    "word_times",
+    "cloning?",
   ],
   opened: [
     "context",
@@ -63,11 +68,17 @@ export const SERVER_MESSAGES = {
     "bitrate?",
   ],
   segment: ["context", "segment", "text", "start", "end", "sample"],
+  words: ["context", "words"],
   flushed: ["context", "flush", "end", "samples"],
   audio_end: ["context", "samples", "packets", "duration_ms", "segments", "text_chars"],
   cancelled: ["context", "text_spoken", "text_remaining", "played_ms", "samples_sent"],
   warning: ["context", "code", "message", "segment?"],
-  error: ["code", "message", "hint", "final", "context?"],
+  error: ["code", "message", "hint", "final", "context?", "upload?"],
+  voice_accepted: ["upload"],
+  voice_progress: ["upload", "state", "ahead"],
+  voice_ready: ["upload", "voice", "name", "seconds", "warnings", "expires_in_s?"],
+  voices: ["voices"],
+  voice_deleted: ["voice"],
 };
 
 /** Code of an `error` → whether it ends the context. */
@@ -85,6 +96,14 @@ export const ERRORS = {
   text_too_long: false,
   text_after_end: false,
   draining: false,
+  cloning_refused: false,
+  no_consent: false,
+  clip_too_large: false,
+  too_many_voices: false,
+  too_many_uploads: false,
+  clip_late: false,
+  clip_unfit: false,
+  cloning_failed: false,
   segment_failed: false,
   busy: true,
   engine_failed: true,

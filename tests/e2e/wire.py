@@ -111,10 +111,11 @@ class Wire:
         if isinstance(message, Opened):
             self._names[message.number] = message.context
             self.heard[message.context] = Heard()
-        if message.context is None or message.context not in self.heard:
+        context = getattr(message, "context", None)
+        if context is None or context not in self.heard:
             self.stray.append(message)
         else:
-            self._note(message.context, message)
+            self._note(context, message)
         return message
 
     def _note(self, context: str, message: ServerMessage | AudioMessage) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,23 @@ from daemon.protocol import (
     SegmentStart,
     TextDelta,
     Warned,
+    Words,
+    WordTime,
     parse_client_message,
     parse_server_message,
     to_json,
+)
+from daemon.voice_messages import (
+    CloningTerms,
+    VoiceAccepted,
+    VoiceDelete,
+    VoiceDeleted,
+    VoiceFacts,
+    VoiceList,
+    VoiceProgress,
+    VoiceReady,
+    Voices,
+    VoiceUpload,
 )
 
 DOCUMENT = (Path(__file__).resolve().parent.parent.parent / "docs" / "protocol.md").read_text()
@@ -87,6 +101,10 @@ CLIENT_EXAMPLES = [
     End(context="a"),
     Cancel(context="a"),
     Cancel(context="a", played_ms=12.5),
+    VoiceUpload(upload="u", name="Änne", bytes=70_000, consent=True),
+    VoiceUpload(upload="u", name="Änne", bytes=1, consent=False),
+    VoiceList(),
+    VoiceDelete(voice="v-1"),
 ]
 SERVER_EXAMPLES = [
     BEGIN,
@@ -103,12 +121,22 @@ SERVER_EXAMPLES = [
         bitrate=32_000,
     ),
     SegmentStart(context="a", segment=0, text="Hi.", start=0, end=3, sample=0),
+    Words(
+        context="a", words=(WordTime(text="Hi.", start=0, end=3, sample=120, end_sample=900),)
+    ),
     Flushed(context="a", flush=1, end=3, samples=960),
     AudioEnd(context="a", samples=960, packets=3, duration_ms=40.0, segments=1, text_chars=3),
     Cancelled(context="a", text_spoken="H", text_remaining="i.", played_ms=1.5, samples_sent=480),
     Warned(context="a", code="unspeakable", message="nothing", segment=2),
     Failed(code="busy", message="no slot", hint="later", final=True, context="a"),
     Failed(code="bad_json", message="no", hint="yes", final=False),
+    Failed(code="clip_unfit", message="silent", hint="louder", final=False, upload="u"),
+    replace(BEGIN, cloning=CloningTerms(clip_bytes=9, voices=2, lifetime_s=None)),
+    VoiceAccepted(upload="u"),
+    VoiceProgress(upload="u", state="waiting", ahead=2),
+    VoiceReady(upload="u", voice="v-1", name="A", seconds=7.5, warnings=["w"], expires_in_s=60),
+    Voices(voices=(VoiceFacts(voice="v-1", name="A", seconds=7.5, expires_in_s=None),)),
+    VoiceDeleted(voice="v-1"),
 ]
 
 
