@@ -71,7 +71,7 @@ async def open_door(
         task = asyncio.current_task()
         assert task is not None, "websockets calls this in the connection's task"
         task.add_done_callback(lambda _task: gate.give_back(guests.pop(connection).admission))
-        return visit.turn_away() if visit else None
+        return visit.turn_away(outcome.bearer) if visit else None
 
     async def handle(connection: ServerConnection) -> None:
         guest = guests[connection]

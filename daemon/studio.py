@@ -20,7 +20,7 @@ from daemon.metrics import Metrics
 from daemon.offer import Offer
 from daemon.protocol import Open
 from daemon.speech_stream import SpeechStream
-from daemon.tokens import Bearer
+from daemon.tokens import ANYBODY, Bearer
 
 Result = TypeVar("Result")
 
@@ -92,14 +92,15 @@ class Studio:
 
     # --- speech -----------------------------------------------------------------------------------
 
-    def voice_of(self, name: str) -> str | None:
-        """Our voice that another service's name stands for: itself, or an alias of it in the
-        configuration. None if there is none."""
-        if name in self.offer.info.voices:
+    def voice_of(self, name: str, bearer: Bearer = ANYBODY) -> str | None:
+        """The voice that another service's name stands for: one of the model's or the bearer's
+        own, or an alias of one in the configuration. None if there is none."""
+        voices = self.offer.to(bearer).voices
+        if name in voices:
             return name
         aliases = dict(alias.split("=", 1) for alias in self.offer.config.voice_aliases)
         ours = aliases.get(name, aliases.get("*"))
-        return ours if ours in self.offer.info.voices else None
+        return ours if ours in voices else None
 
     def speak(self, wish: Open, *, bearer: Bearer, audio_format: str, session: str) -> SpeechStream:
         """`audio_format` and `session` are words for the log. Raises `WireError` for a wish that

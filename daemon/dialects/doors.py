@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from daemon.config import Config, ConfigError
 from daemon.dialects.cartesia import CartesiaDialect
 from daemon.dialects.deepgram import DeepgramDialect
+from daemon.dialects.elevenlabs import ElevenLabsDialect
 from daemon.dialects.sockets import SocketDialect
 from daemon.listener import is_public, listen
 from daemon.studio import Studio
@@ -21,7 +22,7 @@ from daemon.studio import Studio
 
 def main_port_dialects(studio: Studio) -> list[SocketDialect]:
     """Who is asked first whether a path is theirs. No two share a path."""
-    return [CartesiaDialect(studio), DeepgramDialect(studio)]
+    return [CartesiaDialect(studio), DeepgramDialect(studio), ElevenLabsDialect(studio)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,12 @@ from daemon.config import Config
 from daemon.errors import BadJson, GoingAway, SessionClosed, SlowReader
 from daemon.metrics import Metrics
 from daemon.peers import Pace
-from daemon.tokens import Bearer
+from daemon.tokens import ANYBODY, Bearer
 
 _log = logging.getLogger(__name__)
 
+_MOST_REASON_BYTES = 123
+"""Of a WebSocket's close."""
 _CLOSE_S = 1.0
 """How long a client may take to answer a close before its socket is dropped."""
 
@@ -39,6 +41,8 @@ class Call:
     query: Mapping[str, str]
     """Decoded; of several with one name the first."""
     headers: Headers
+    bearer: Bearer = ANYBODY
+    """Who it is, once that is known: when a question is answered or a conversation may begin."""
 
     @classmethod
     def of(cls, request: Request) -> "Call":
@@ -62,7 +66,7 @@ class HangUp(Exception):
     def __init__(self, code: int, reason: str = "") -> None:
         super().__init__(reason)
         self.code = code
-        self.reason = reason
+        self.reason = reason.encode()[:_MOST_REASON_BYTES].decode(errors="ignore")
 
 
 class Line:
@@ -132,6 +136,11 @@ class Line:
         self._tasks.add(task)
         task.add_done_callback(self._note_task_end)
         return task
+
+    def hang_up(self, code: int = 1000, reason: str = "") -> None:
+        """The end of the conversation, from outside its tasks."""
+        if not self._over.done():
+            self._over.set_exception(HangUp(code, reason))
 
     @contextlib.contextmanager
     def busy(self) -> Iterator[None]:

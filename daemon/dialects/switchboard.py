@@ -5,7 +5,7 @@ Knows which lines are open, so that the daemon can drain them. Knows no dialect 
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
@@ -36,8 +36,8 @@ class Visit:
         note_conditions(response, refusal)
         return response
 
-    def turn_away(self) -> Response | None:
-        return self.dialect.turn_away(self.call)
+    def turn_away(self, bearer: Bearer) -> Response | None:
+        return self.dialect.turn_away(replace(self.call, bearer=bearer))
 
 
 class Switchboard:
@@ -62,16 +62,18 @@ class Switchboard:
 
     def answer(self, visit: Visit, *, address: object) -> Response:
         try:
-            self._studio.check_token(visit.call.headers, address=address, token=visit.token)
+            bearer = self._studio.check_token(
+                visit.call.headers, address=address, token=visit.token
+            )
         except Refused as error:
             return visit.refused(error.refusal)
-        return visit.dialect.answer(visit.call)
+        return visit.dialect.answer(replace(visit.call, bearer=bearer))
 
     async def talk(self, connection: ServerConnection, visit: Visit, bearer: Bearer) -> None:
         """A conversation's life; it was let in."""
         line = Line(
             connection,
-            visit.call,
+            replace(visit.call, bearer=bearer),
             name=self._studio.new_name(visit.dialect.name),
             bearer=bearer,
             config=bearer.limit(self._studio.offer.config),

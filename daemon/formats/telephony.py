@@ -34,7 +34,8 @@ def _a_law(values: NDArray[np.int32]) -> NDArray[np.int32]:
     exponent = np.maximum(_highest_bit(np.maximum(magnitude, 1)) - 7, 0)
     # The lowest segment is as wide as the one above it: it has no leading one to drop.
     code = (exponent << 4) | ((magnitude >> (np.maximum(exponent, 1) + 3)) & 0x0F)
-    return code ^ np.where(values < 0, 0x55, 0xD5)
+    law: NDArray[np.int32] = code ^ np.where(values < 0, np.int32(0x55), np.int32(0xD5))
+    return law
 
 
 def _highest_bit(values: NDArray[np.int32]) -> NDArray[np.int32]:
