@@ -48,11 +48,12 @@ class Tally:
         self._row: set[str] = set()
 
     def note(self, kind: str) -> None:
-        if kind not in _IN_ROWS:
+        is_receipt = kind == "Flushed" and "Connected" in self._counts  # of Flux, in mid-speech
+        if kind not in _IN_ROWS and not is_receipt:
             self._row.clear()
         elif kind in self._row:
             return
-        else:
+        elif not is_receipt:
             self._row.add(kind)
         self._counts[kind] += 1
 

@@ -2,7 +2,10 @@
 
 import base64
 import json
-from typing import Protocol
+from typing import Any, Protocol
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
 
 from tests.compat.replay import Answers, Said
 
@@ -63,6 +66,184 @@ def wyoming(answers: Answers, *, samples_per_char: int) -> None:
     check_length(len(answers.audio) / 2, "".join(texts), samples_per_char)
 
 
+def deepgram(answers: Answers, *, samples_per_char: int) -> None:
+    """`Flushed` comes behind the last byte of what was flushed; after `Cleared` there is none."""
+    if not is_welcome(answers):
+        return
+    said, flushed, audio, may_sound, num_turns = "", list[str](), b"", True, 0
+    for item in answers.happened:
+        if isinstance(item, Said):
+            message = json.loads(item.text)
+            match message["type"]:
+                case "Speak":
+                    said += message["text"]
+                    may_sound = True
+                case "Flush":
+                    flushed.append(said)
+                    said = ""
+                case "Clear":
+                    said, flushed = "", []
+        elif isinstance(item.message, bytes):
+            assert may_sound, "it was cleared"
+            audio += item.message
+        else:
+            match json.loads(item.message)["type"]:
+                case "Flushed":
+                    check_length(len(audio) / 2, flushed.pop(0), samples_per_char)
+                    audio = b""
+                    num_turns += 1
+                case "Cleared":
+                    audio, may_sound = b"", bool(said or flushed)
+                case kind:
+                    assert kind == "Metadata", kind
+    assert num_turns >= answers.conversation.steps[-1].after.get("Flushed", 0)
+
+
+def flux(answers: Answers, *, samples_per_char: int) -> None:
+    """All and only a turn's audio is between `SpeechStarted` and `SpeechMetadata`."""
+    if not is_welcome(answers):
+        return
+    said, audio, is_speaking, num_turns = "", b"", False, 0
+    for item in answers.happened:
+        if isinstance(item, Said):
+            message = json.loads(item.text)
+            said += message.get("text", "")
+        elif isinstance(item.message, bytes):
+            assert is_speaking
+            audio += item.message
+        else:
+            message = json.loads(item.message)
+            match message["type"]:
+                case "SpeechStarted":
+                    assert not is_speaking
+                    audio, is_speaking = b"", True
+                case "SpeechMetadata":
+                    assert message["audio_duration_ms"] == pytest.approx(
+                        1000 * len(audio) / 2 / RATE, abs=1
+                    )
+                    check_length(len(audio) / 2, said, samples_per_char)
+                    said, is_speaking = "", False
+                    num_turns += 1
+                case "SpeechInterrupted":
+                    said, is_speaking = "", False
+                case kind:
+                    assert kind in ("Connected", "Flushed", "Warning", "SessionMetadata"), kind
+    assert num_turns == answers.conversation.steps[-1].after.get("SpeechMetadata", 0)
+
+
+def cartesia(answers: Answers, *, samples_per_char: int) -> None:
+    """Every message names its context; `done` comes once and last, unless it was cancelled."""
+    texts: dict[str, str] = {}
+    cancelled: set[str] = set()
+    audio: dict[str, bytes] = {}
+    words: dict[str, list[str]] = {}
+    done: set[str] = set()
+    for item in answers.happened:
+        raw = item.text if isinstance(item, Said) else item.message
+        message = json.loads(raw)
+        name = message["context_id"]
+        if isinstance(item, Said):
+            if message.get("voice", {}).get("id") == "nobody":
+                errors = [json.loads(answer) for answer in answers.came]
+                assert errors[0]["type"] == "error"
+                assert not errors[0]["done"], "LiveKit takes that for a normal end"
+                assert errors[-1]["done"]
+                assert {error["context_id"] for error in errors} == {name}
+                return
+            texts[name] = texts.get(name, "") + message.get("transcript", "")
+            if message.get("cancel"):
+                cancelled.add(name)
+            continue
+        assert name not in done, message
+        match message["type"]:
+            case "chunk":
+                audio[name] = audio.get(name, b"") + base64.b64decode(message["data"])
+            case "timestamps":
+                timed = message["word_timestamps"]
+                assert len(timed["words"]) == len(timed["start"]) == len(timed["end"])
+                words.setdefault(name, []).extend(timed["words"])
+            case "done":
+                done.add(name)
+            case kind:
+                assert kind == "flush_done", kind
+    for name in done - cancelled:
+        check_length(len(audio[name]) / 2, texts[name], samples_per_char)
+        assert "".join(words[name]) == "".join(texts[name].split())
+    assert len(done) >= answers.conversation.steps[-1].after.get("done", 0)
+
+
+def elevenlabs(answers: Answers, *, samples_per_char: int) -> None:
+    """`isFinal` comes once and last of a context; the characters cover the audio and the text."""
+    conversation = answers.conversation
+    if conversation.opens == "http":
+        voices = json.loads(answers.audio)["voices"]
+        assert {"voice_id", "name", "category"} <= voices[0].keys()
+        return
+    if "/nobody/" in conversation.path:
+        assert answers.status == 404
+        return
+    audio_format = dict(parse_qsl(urlsplit(conversation.path).query))["output_format"]
+    texts: dict[str | None, str] = {}
+    heard: dict[str | None, list[dict[str, Any]]] = {}
+    final: set[str | None] = set()
+    for item in answers.happened:
+        if isinstance(item, Said):
+            said = json.loads(item.text)
+            if said.get("close_context") and said["context_id"] in final:
+                continue
+            name = said.get("context_id")
+            texts[name] = texts.get(name, "") + (said.get("text") or "")
+            continue
+        message = json.loads(item.message)
+        name = message.get("contextId")
+        assert name not in final, message
+        if message.get("isFinal"):
+            assert not message.get("audio"), "clients do not listen to it any more"
+            final.add(name)
+        else:
+            assert message["audio"], message
+            heard.setdefault(name, []).append(message)
+    for name in final:
+        check_alignment(texts[name], heard.get(name, []), audio_format, samples_per_char)
+    assert len(final) >= conversation.steps[-1].after.get("final", 0)
+
+
+def check_alignment(
+    text: str, messages: list[dict[str, Any]], audio_format: str, samples_per_char: int
+) -> None:
+    """Every message's characters last as long as its sound, and together they are the text."""
+    chars = ""
+    codec, rate = audio_format.split("_")[:2]
+    num_samples = 0.0
+    for message in messages:
+        aligned = message["alignment"]
+        if aligned is None:
+            starts, lengths = [0], [0]
+        else:
+            chars += "".join(aligned["chars"])
+            starts, lengths = aligned["charStartTimesMs"], aligned["charDurationsMs"]
+            assert len(aligned["chars"]) == len(starts) == len(lengths)
+            assert starts == sorted(starts)
+        if codec == "pcm":
+            num_bytes = len(base64.b64decode(message["audio"]))
+            num_samples += num_bytes / 2
+            lasts_ms = 1000 * num_bytes / 2 / int(rate)
+            assert starts[-1] + lengths[-1] == pytest.approx(lasts_ms, abs=2)
+    assert "".join(chars.split()) == "".join(text.split())  # sentences come without spaces
+    if codec == "pcm":
+        check_length(num_samples * RATE / int(rate), text, samples_per_char)
+
+
+def is_welcome(answers: Answers) -> bool:
+    """Who asks for a voice that there is not is told so before the upgrade."""
+    if "nobody" in answers.conversation.path:
+        assert answers.status == 400
+        assert "nobody" in answers.headers["dg-error"]
+        return False
+    assert answers.status == 101
+    return True
+
+
 def check_length(num_samples: float, text: str, samples_per_char: int) -> None:
     """Every character sounds equally long, pauses lie between sentences."""
     least = 0.9 * samples_per_char * len(text.strip())
@@ -70,4 +251,12 @@ def check_length(num_samples: float, text: str, samples_per_char: int) -> None:
     assert least <= num_samples <= most, (num_samples, least, most)
 
 
-RULES: dict[str, Rule] = {"openai": openai, "wyoming": wyoming}
+RULES: dict[str, Rule] = {
+    "openai": openai,
+    "wyoming": wyoming,
+    "deepgram": deepgram,
+    "flux": flux,
+    "cartesia": cartesia,
+    "elevenlabs": elevenlabs,
+    "elevenlabs-mp3": elevenlabs,
+}

@@ -32,7 +32,7 @@ def make(
                 encoding="pcm_24000",
                 http_session=session,
             )
-        case "elevenlabs_mp3":  # what it asks for if it is told nothing
+        case "elevenlabs-mp3":  # what it asks for if it is told nothing
             return elevenlabs.TTS(
                 base_url=f"http://{address}/v1", api_key=key, voice_id=voice, http_session=session
             )
