@@ -27,7 +27,6 @@ MAX_FRUITLESS = 5
 """Attempts in a row that bring not a single byte."""
 RETRY_S = 1.0
 LINE_EVERY_S = 30.0
-_BLOCK_BYTES = 2**20
 
 
 def cache_folder(repository: str) -> Path:
@@ -114,7 +113,8 @@ def _receive_once(
             _start_over(partial)
             progress.advance(-have)
         try:
-            for block in response.iter_bytes(_BLOCK_BYTES):
+            # As it comes: a block of a fixed size would be lost with the cut in its middle.
+            for block in response.iter_bytes():
                 partial.write(block)
                 progress.advance(len(block))
         finally:
