@@ -1,0 +1,426 @@
+"""VoiceLibrary: who may, limits, owners, lifetime, restarts, and what the audit log says of it."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatterbox.api import EngineInfo, VoiceUnfit
+from chatterbox.sine import SineEngine
+from daemon.audit_log import AuditLog
+from daemon.cloning import Made
+from daemon.config import Config, ConfigError
+from daemon.errors import (
+    ClipTooLarge,
+    ClipUnfit,
+    CloningFailed,
+    CloningRefused,
+    NoConsent,
+    TooManyUploads,
+    TooManyVoices,
+    UnknownVoice,
+)
+from daemon.tokens import ANYBODY, Bearer
+from daemon.voice_messages import VoiceUpload
+from daemon.voices import NewVoice, VoiceLibrary
+from tests.fakes import FakeClock
+
+INFO = replace(SineEngine().info, can_clone=True)
+ANNA, BOB = Bearer("anna"), Bearer("bob")
+
+
+@dataclass
+class FakeEngine:
+    """Which voices an engine would have; takes no file that says UNFIT."""
+
+    voices: dict[str, bytes] = field(default_factory=dict)
+
+    async def add_voice(self, name: str, path: Path) -> None:
+        content = await asyncio.to_thread(path.read_bytes)
+        if b"UNFIT" in content:
+            raise VoiceUnfit("it has 3 channels")
+        self.voices[name] = content
+
+    def remove_voice(self, name: str) -> None:
+        del self.voices[name]
+
+
+@dataclass
+class FakeMaker:
+    """Makes a voice of any clip but one that says SILENT; waits while it is told to."""
+
+    may_go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    num_at_work: int = 0
+
+    def __post_init__(self) -> None:
+        self.may_go_on.set()
+
+    async def make(self, clip: Path, out: Path) -> Made:
+        self.num_at_work += 1
+        assert self.num_at_work == 1, "two at a time"
+        try:
+            await self.may_go_on.wait()
+            content = await asyncio.to_thread(clip.read_bytes)
+            if b"SILENT" in content:
+                raise ClipUnfit("the clip is silent")
+            await asyncio.to_thread(out.write_bytes, b"voice of " + content)
+            return Made(seconds=7.5, warnings=("noisy",))
+        finally:
+            self.num_at_work -= 1
+
+    async def close(self) -> None:
+        pass
+
+
+@dataclass
+class Desk:
+    """A library, and what it is surrounded by."""
+
+    library: VoiceLibrary
+    engine: FakeEngine
+    maker: FakeMaker
+    clock: FakeClock
+    folder: Path
+    states: list[tuple[str, int]] = field(default_factory=list)
+
+    def begin(
+        self, clip: bytes = b"a clip", *, bearer: Bearer = ANNA, consent: bool = True
+    ) -> "asyncio.Task[NewVoice]":
+        wish = VoiceUpload(upload="u", name="Me", bytes=len(clip), consent=consent)
+        place = self.library.reserve(wish, bearer=bearer, peer="192.0.2.1")
+        return self.library.submit(
+            place, clip, on_progress=lambda state, ahead: self.states.append((state, ahead))
+        )
+
+    async def clone(self, clip: bytes = b"a clip", *, bearer: Bearer = ANNA) -> str:
+        return (await self.begin(clip, bearer=bearer)).voice.id
+
+    def names(self, bearer: Bearer = ANNA) -> list[str]:
+        return [facts.voice for facts in self.library.facts_of(bearer)]
+
+    def audit(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / "audit").read_text().splitlines()]
+
+    def files(self) -> list[str]:
+        state = self.folder / "state"
+        return sorted(p.name for p in state.rglob("*") if p.is_file() and p.name != "lock")
+
+
+@asynccontextmanager
+async def desk(
+    folder: Path, *, info: EngineInfo = INFO, clock: FakeClock | None = None, **changes: Any
+) -> AsyncIterator[Desk]:
+    config = Config(**{"state_folder": folder / "state", "audit_file": folder / "audit"} | changes)
+    clock = clock or FakeClock()
+    engine, maker = FakeEngine(), FakeMaker()
+    audit = AuditLog(config.audit_file, clock=clock)
+    library = VoiceLibrary(info, config, engine=engine, maker=maker, audit=audit, clock=clock)
+    async with asyncio.timeout(10), library.opened():
+        yield Desk(library, engine, maker, clock, folder)
+
+
+def test_a_clip_becomes_a_voice_of_its_owner(tmp_path: Path) -> None:
+    """And of nobody else: not in the list, not to be deleted, not to be guessed."""
+
+    async def scenario() -> None:
+        async with desk(tmp_path) as one:
+            new = await one.begin(b"anna's clip")
+            voice = new.voice.id
+            assert one.engine.voices == {voice: b"voice of anna's clip"}
+            assert new.warnings == ("noisy",)
+            assert one.names(ANNA) == [voice]
+            assert one.names(BOB) == one.names(ANYBODY) == []
+            with pytest.raises(UnknownVoice):
+                one.library.delete(voice, bearer=BOB, peer="192.0.2.2")
+            assert voice in one.engine.voices
+            other = await one.clone(b"anna's clip", bearer=BOB)
+            assert len(other) == len(voice) == 26
+            assert other != voice, "the same clip must not give away that another has it"
+            assert one.files() == sorted(
+                f"{name}{end}" for name in (voice, other) for end in (".json", ".safetensors")
+            ), "the clip is thrown away"
+
+    asyncio.run(scenario())
+
+
+def test_the_audit_log_has_a_line_for_all_that_matters(tmp_path: Path) -> None:
+    """Who made a voice of whose clip, and whether they said that they may; but no sound, no text
+    that could be one."""
+
+    async def scenario() -> None:
+        async with desk(tmp_path) as one:
+            voice = await one.clone(b"anna's clip")
+            with pytest.raises(ClipUnfit):
+                await one.clone(b"SILENT")
+            await one.library.delete(voice, bearer=ANNA, peer="192.0.2.9")
+            await one.clone()
+            one.clock.pass_s(721 * 3600)
+            await one.library.expire()
+            made, failed, deleted, _, expired = one.audit()
+        assert made == {
+            "time": "1970-01-01T00:16:40.000+00:00",
+            "event": "voice_uploaded",
+            "voice": voice,
+            "token": "anna",
+            "peer": "192.0.2.1",
+            "consent": True,
+            "sha256": hashlib.sha256(b"anna's clip").hexdigest(),
+            "bytes": 11,
+            "seconds": 7.5,
+            "name": "Me",
+        }
+        assert (failed["event"], failed["code"]) == ("upload_failed", "clip_unfit")
+        assert (deleted["event"], deleted["peer"]) == ("voice_deleted", "192.0.2.9")
+        assert deleted["sha256"] == made["sha256"]
+        assert (expired["event"], expired["token"]) == ("voice_expired", "anna")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("bearer", "changes", "why"),
+    [
+        (ANYBODY, {}, "show a token"),
+        (ANNA, {"cloning": "nobody"}, "takes no clips"),
+        (Bearer("anna", flags={"clone": False}), {}, "this token may not"),
+        (Bearer("anna", flags={"clone": False}), {"cloning": "all"}, "this token may not"),
+    ],
+)
+def test_who_may_not_upload_is_told_why(
+    tmp_path: Path, bearer: Bearer, changes: dict[str, Any], why: str
+) -> None:
+    """And `begin` does not offer it to them."""
+
+    async def scenario() -> None:
+        async with desk(tmp_path, **changes) as one:
+            assert one.library.terms_for(bearer) is None
+            with pytest.raises(CloningRefused, match=why):
+                one.begin(bearer=bearer)
+
+    asyncio.run(scenario())
+
+
+def test_all_includes_those_without_a_token(tmp_path: Path) -> None:
+    """Off unless an operator says so; then strangers share their voices, as the help says."""
+
+    async def scenario() -> None:
+        async with desk(tmp_path, cloning="all", voice_hours=0.0) as one:
+            terms = one.library.terms_for(ANYBODY)
+            assert terms is not None
+            assert terms.lifetime_s is None
+            voice = await one.clone(bearer=ANYBODY)
+            assert one.names(ANYBODY) == [voice]
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_cannot_listen_says_so_and_leaves_the_disk_alone(tmp_path: Path) -> None:
+    """The bundled voice has no models for clips: an upload would only fail later."""
+
+    async def scenario() -> None:
+        async with desk(tmp_path, info=SineEngine().info, cloning="all") as one:
+            assert one.library.terms_for(ANNA) is None
+            with pytest.raises(CloningRefused, match="model sine cannot"):
+                one.begin()
+
+    asyncio.run(scenario())
+    assert not (tmp_path / "state").exists()
+
+
+def test_without_consent_nothing_is_taken(tmp_path: Path) -> None:
+    """It is the one question that only the client can answer."""
+
+    async def scenario() -> None:
+        async with desk(tmp_path, max_uploads=1) as one:
+            with pytest.raises(NoConsent):
+                one.begin(consent=False)
+            assert await one.clone(), "no place was used up"
+
+    asyncio.run(scenario())
+
+
+def test_limits_count_what_is_coming(tmp_path: Path) -> None:
+    """Twenty uploads at once must not give twenty voices where two may be."""
+
+    async def scenario() -> None:
+        limits = {"max_voices_per_token": 2, "max_voices": 3, "max_uploads": 2}
+        async with desk(tmp_path, max_clip_bytes=1024, **limits) as one:
+            with pytest.raises(ClipTooLarge):
+                one.begin(b"x" * 1025)
+            one.maker.may_go_on.clear()
+            first, second = one.begin(), one.begin()
+            with pytest.raises(TooManyVoices, match="2 voices of this token"):
+                one.begin()
+            with pytest.raises(TooManyUploads):
+                one.begin(bearer=BOB)
+            one.maker.may_go_on.set()
+            await asyncio.gather(first, second)
+            await one.clone(bearer=BOB)
+            with pytest.raises(TooManyVoices, match="as many voices"):
+                one.begin(bearer=BOB)
+            await one.library.delete(first.result().voice.id, bearer=ANNA, peer="")
+            await one.clone(bearer=BOB)
+
+    asyncio.run(scenario())
+
+
+def test_one_at_a_time_in_order(tmp_path: Path) -> None:
+    """Who waits is told behind how many."""
+
+    async def scenario() -> None:
+        async with desk(tmp_path) as one:
+            one.maker.may_go_on.clear()
+            tasks = []
+            for number in range(3):
+                tasks.append(one.begin(b"clip %d" % number))
+                while len(one.states) <= number:  # noqa: ASYNC110 - the library's own steps
+                    await asyncio.sleep(0)
+            assert one.states == [("making", 0), ("waiting", 1), ("waiting", 2)]
+            one.maker.may_go_on.set()
+            voices = [(await task).voice.id for task in tasks]
+            assert one.names() == voices
+            assert one.states[3:] == [("making", 0), ("making", 0)]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("clip", "error"), [(b"SILENT", ClipUnfit), (b"UNFIT for the engine", CloningFailed)]
+)
+def test_a_failed_upload_leaves_nothing(
+    tmp_path: Path, clip: bytes, error: type[Exception]
+) -> None:
+    """Neither a file, nor a voice, nor a place that stays taken."""
+
+    async def scenario() -> None:
+        async with desk(tmp_path, max_uploads=1) as one:
+            for _ in range(2):
+                with pytest.raises(error):
+                    await one.clone(clip)
+            assert not one.files()
+            assert not one.engine.voices
+            assert await one.clone()
+
+    asyncio.run(scenario())
+
+
+def test_what_cannot_be_noted_does_not_exist(tmp_path: Path) -> None:
+    """A full disk, or a log that was taken away, must not give voices that nobody knows of."""
+
+    async def scenario() -> None:
+        async with desk(tmp_path) as one:
+            (tmp_path / "audit").unlink()
+            (tmp_path / "audit").mkdir()
+            with pytest.raises(CloningFailed, match="could not keep"):
+                await one.clone()
+            assert not one.engine.voices
+            assert not one.files()
+            assert one.names() == []
+
+    asyncio.run(scenario())
+
+
+def test_an_audit_file_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
+    """Better at the start than at the first upload, months later."""
+    with pytest.raises(ConfigError, match="audit_file"):
+        AuditLog(tmp_path / "nowhere" / "audit")
+
+
+def test_voices_outlive_a_restart_until_their_time_is_over(tmp_path: Path) -> None:
+    """A restart must neither lose a voice nor make it live longer."""
+    clock = FakeClock()
+
+    async def first() -> tuple[str, str]:
+        async with desk(tmp_path, clock=clock, voice_hours=2.0) as one:
+            old = await one.clone()
+            clock.pass_s(3600)
+            return old, await one.clone(b"other", bearer=BOB)
+
+    async def second(old: str, new: str) -> None:
+        async with desk(tmp_path, clock=clock) as one:
+            assert one.names(ANNA) == []
+            assert one.names(BOB) == [new]
+            assert one.engine.voices == {new: b"voice of other"}
+            assert one.files() == [f"{new}.json", f"{new}.safetensors"]
+            assert one.audit()[-1]["event"] == "voice_expired"
+            assert one.audit()[-1]["voice"] == old
+
+    old, new = asyncio.run(first())
+    clock.pass_s(3600)
+    asyncio.run(second(old, new))
+
+
+def test_a_voice_expires_to_the_second(tmp_path: Path) -> None:
+    """Not at the next sweep: what its owner was told holds."""
+
+    async def scenario() -> None:
+        async with desk(tmp_path, voice_hours=1.0) as one:
+            voice = await one.clone()
+            assert one.library.facts_of(ANNA)[0].expires_in_s == 3600
+            one.clock.pass_s(3600)
+            assert one.names() == []
+            with pytest.raises(UnknownVoice):
+                one.library.delete(voice, bearer=ANNA, peer="")
+            await one.library.expire()
+            assert not one.engine.voices
+            assert not one.files()
+
+    asyncio.run(scenario())
+
+
+def test_what_is_broken_or_another_models_is_not_loaded(tmp_path: Path) -> None:
+    """A daemon that was killed in mid-write must start again, and a voice for another model would
+    sound wrong, or not at all."""
+
+    async def scenario() -> None:
+        async with desk(tmp_path) as one:
+            voices = [await one.clone(b"%d" % number) for number in range(4)]
+        folder = tmp_path / "state" / "voices"
+        (folder / f"{voices[0]}.safetensors").unlink()
+        (folder / f"{voices[1]}.json").write_text("{")
+        (folder / f"{voices[2]}.safetensors").write_text("UNFIT")
+        (tmp_path / "state" / "work" / "left.clip").write_text("somebody's clip")
+        async with desk(tmp_path) as one:
+            assert list(one.engine.voices) == [voices[3]] == one.names()
+            kept = [f"{name}{end}" for name in voices[2:] for end in (".json", ".safetensors")]
+            assert one.files() == sorted(kept)
+        async with desk(tmp_path, info=replace(INFO, model="turbo")) as one:
+            assert one.names() == []
+        async with desk(tmp_path) as one:
+            assert one.names() == [voices[3]], "it was kept for the day its model is back"
+
+    asyncio.run(scenario())
+
+
+def test_a_folder_belongs_to_one_daemon(tmp_path: Path) -> None:
+    """A second one would throw away the clips that the first is working on."""
+
+    async def scenario() -> None:
+        async with desk(tmp_path) as one:
+            with pytest.raises(ConfigError, match="another daemon's"):
+                async with desk(tmp_path):
+                    pass
+            await one.clone()
+
+    asyncio.run(scenario())
+
+
+def test_without_a_folder_voices_end_with_the_daemon(tmp_path: Path) -> None:
+    """Nothing of anybody's voice is left in /tmp."""
+
+    async def scenario() -> Path:
+        async with desk(tmp_path, state_folder=None) as one:
+            voice = await one.clone()
+            store = one.library._store
+            assert store is not None
+            assert await asyncio.to_thread(store.path(voice).is_file)
+            return store.path(voice)
+
+    path = asyncio.run(scenario())
+    assert not path.parent.parent.exists()
