@@ -204,6 +204,9 @@ STEP_FILES = sorted(
     {
         *PACKAGE.glob("t3/*.py"),
         *PACKAGE.glob("s3gen/*.py"),
+        PACKAGE / "perth" / "embedder.py",
+        PACKAGE / "perth" / "spectrum.py",
+        PACKAGE / "perth" / "stage.py",
         PACKAGE / "uniforms.py",
         PACKAGE / "device" / "captured_stage.py",
     }

@@ -91,6 +91,22 @@ def test_a_token_may_clone_unless_its_entry_says_no(tmp_path: Path) -> None:
     }
 
 
+def test_a_token_can_add_the_watermark_and_not_take_it_away(tmp_path: Path) -> None:
+    """`watermark = false` in an entry must not free one client from what the operator decided."""
+    text = f'[a]\ntoken = "{TOKEN}"\nwatermark = true\n[b]\ntoken = "{OTHER}"\nwatermark = false\n'
+    tokens = book(tmp_path, text)
+    assert tokens.has_marked_bearer
+    assert not book(tmp_path, tokens=(f"web={OTHER}",)).has_marked_bearer
+    for daemons, token, expected in [
+        (False, TOKEN, True),
+        (False, OTHER, False),
+        (True, OTHER, True),
+    ]:
+        bearer = tokens.bearer_of(f"Bearer {token}")
+        assert bearer is not None
+        assert bearer.limit(Config(watermark=daemons)).watermark is expected
+
+
 def test_a_missing_file_is_an_error() -> None:
     """Starting without the tokens would open the door."""
     with pytest.raises(ConfigError, match="nowhere"):
