@@ -53,6 +53,12 @@ class Lexicon:
     """Words as written → other words to read instead, or /phonemes/ of `EngineInfo.phonemes`."""
 
 
+def phonemes_of(said: str) -> str | None:
+    """What an entry of a lexicon has between slashes; None if it says how else to write a word."""
+    is_spelled = len(said) > 2 and said.startswith("/") and said.endswith("/")
+    return said[1:-1] if is_spelled else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
     """The text of one generation, cut where a speaker could pause."""

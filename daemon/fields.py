@@ -97,6 +97,16 @@ class FieldReader:
             raise self._error(name, "holds half a surrogate pair")
         return {key: self._as_number(f"{name}.{key}", item) for key, item in value.items()}
 
+    def optional_texts(self, name: str) -> dict[str, str] | None:
+        value = self._body.pop(name, None)
+        if value is None:
+            return None
+        if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+            raise self._error(name, "must be an object of texts")
+        if not all(is_text(key) and is_text(item) for key, item in value.items()):
+            raise self._error(name, "holds half a surrogate pair")
+        return value
+
     def _as_number(self, name: str, value: object) -> float:
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise self._error(name, "must be a number")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from chatterbox.api import SAMPLE_RATE, EngineInfo
+from chatterbox.api import SAMPLE_RATE, EngineInfo, Lexicon
 from daemon.config import (
     LONGEST_BUFFER_DELAY_MS,
     LONGEST_LEAD_MS,
@@ -17,6 +17,7 @@ from daemon.config import (
     Config,
 )
 from daemon.errors import BadMessage, BadOption, UnknownFormat, UnknownLanguage, UnknownVoice
+from daemon.lexicon import BadEntry, HouseLexicon, new_lexicon
 from daemon.opus import BITRATE_DEFAULT, BITRATE_MAX, BITRATE_MIN
 from daemon.protocol import FORMATS, AudioFormat, Begin, Limits, Open, Opened, OpusFacts
 from daemon.tokens import ANYBODY, Bearer
@@ -36,6 +37,7 @@ class ContextSettings:
     options: Mapping[str, float]
     max_buffer_delay_ms: int
     max_lead_ms: int
+    lexicons: tuple[Lexicon, ...] = ()
 
     def to_opened(self, *, number: int) -> Opened:
         return Opened(
@@ -70,6 +72,7 @@ class _EmptyShelf:
 
 
 _EMPTY_SHELF = _EmptyShelf()
+_NO_LEXICON = HouseLexicon()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class Offer:
     info: EngineInfo
     config: Config
     shelf: VoiceShelf = _EMPTY_SHELF
+    lexicon: HouseLexicon = _NO_LEXICON
     bearer: Bearer = ANYBODY
     """Who it is made to."""
 
@@ -107,6 +111,8 @@ class Offer:
             options=tuple(self.info.options),
             slots=self.info.num_slots,
             word_times=self.info.word_times,
+            tags=tuple(self.info.tags),
+            phonemes=self.info.phonemes,
             limits=Limits(
                 message_bytes=config.max_message_bytes,
                 text_chars=config.max_text_chars,
@@ -119,6 +125,8 @@ class Offer:
                 lead_ms_default=config.max_lead_ms,
                 lead_ms_min=SHORTEST_LEAD_MS,
                 lead_ms_max=LONGEST_LEAD_MS,
+                lexicon_entries=config.max_lexicon,
+                break_ms=config.max_break_ms,
             ),
             cloning=self.shelf.terms_for(self.bearer),
         )
@@ -156,7 +164,23 @@ class Offer:
                 minimum=SHORTEST_LEAD_MS,
                 maximum=LONGEST_LEAD_MS,
             ),
+            lexicons=self._lexicons(message, language),
         )
+
+    def _lexicons(self, message: Open, language: str) -> tuple[Lexicon, ...]:
+        """The client's own before the operator's."""
+        of_house = self.lexicon.of(language)
+        entries = message.lexicon
+        if not entries:
+            return of_house
+        if len(entries) > self.config.max_lexicon:
+            raise BadMessage(
+                f"lexicon has {len(entries)} entries; {self.config.max_lexicon} are allowed"
+            )
+        try:
+            return (new_lexicon(entries), *of_house)
+        except BadEntry as error:
+            raise BadMessage(f"lexicon: {error}") from error
 
     def _bitrate(self, message: Open, audio_format: AudioFormat) -> int:
         if message.bitrate is not None and audio_format is not AudioFormat.OPUS:

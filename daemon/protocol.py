@@ -47,6 +47,7 @@ class Open:
     options: Mapping[str, float] = field(default_factory=dict)
     max_buffer_delay_ms: int | None = None
     max_lead_ms: int | None = None
+    lexicon: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +105,8 @@ class Limits:
     lead_ms_default: int
     lead_ms_min: int
     lead_ms_max: int
+    lexicon_entries: int = 0
+    break_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +126,8 @@ class Begin:
     slots: int
     limits: Limits
     word_times: WordTimes = "estimated"
+    tags: Sequence[str] = ()
+    phonemes: str = ""
     cloning: CloningTerms | None = None
 
 
@@ -344,6 +349,7 @@ def _build(cls: type[ServerMessage], body: dict[str, Any]) -> ServerMessage:
         if cls is Begin:
             for name in ("formats", "voices", "languages"):
                 values[name] = tuple(values[name])
+            values["tags"] = tuple(values.get("tags", ()))
             values["opus"] = OpusFacts(**_only(OpusFacts, values["opus"]))
             values["limits"] = Limits(**_only(Limits, values["limits"]))
             values["options"] = tuple(
@@ -352,9 +358,7 @@ def _build(cls: type[ServerMessage], body: dict[str, Any]) -> ServerMessage:
             if values.get("cloning") is not None:
                 values["cloning"] = CloningTerms(**_only(CloningTerms, values["cloning"]))
         if cls is Words:
-            values["words"] = tuple(
-                WordTime(**_only(WordTime, item)) for item in values["words"]
-            )
+            values["words"] = tuple(WordTime(**_only(WordTime, item)) for item in values["words"])
         if cls is Voices:
             values["voices"] = tuple(
                 VoiceFacts(**_only(VoiceFacts, item)) for item in values["voices"]
@@ -399,6 +403,7 @@ def _parse_open(reader: FieldReader) -> Open:
             "max_buffer_delay_ms", minimum=0, maximum=_INT32
         ),
         max_lead_ms=reader.optional_integer("max_lead_ms", minimum=0, maximum=_INT32),
+        lexicon=reader.optional_texts("lexicon"),
     )
 
 

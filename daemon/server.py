@@ -33,6 +33,7 @@ from daemon.front_door import open_door
 from daemon.gate import Gate
 from daemon.gpu import gpu_gauges
 from daemon.health import Heartbeat
+from daemon.lexicon import read_lexicon
 from daemon.metrics import Metrics
 from daemon.notify import Notifier, watchdog_s
 from daemon.offer import Offer
@@ -67,6 +68,7 @@ class Daemon:
         self._config = config
         self._clone_command = clone_command or worker_command(config)
         self._audit = AuditLog(config.audit_file)
+        self._lexicon = read_lexicon(config.lexicon)
         self._environ = {} if environ is None else environ
         self._notifier = Notifier.from_environment(self._environ)
         self._passed = listening.inherited(self._environ)
@@ -179,7 +181,9 @@ class Daemon:
             self._force.set()
             return None
         stopping.cancel()
-        return Offer(starting.result(), self._config)
+        info = starting.result()
+        lexicon = self._lexicon.for_model(info.model, phonemes=info.phonemes)
+        return Offer(info, self._config, lexicon=lexicon)
 
     async def _serve(
         self,

@@ -74,11 +74,13 @@ class Speech:
                 language=settings.language,
                 options=settings.options,
                 watermark=offer.config.watermark,
+                lexicons=settings.lexicons,
             ),
             segmenter=Segmenter(max_chars=offer.info.longest_segment(settings.language)),
             next_segment_id=engine.next_segment_id,
             max_text_chars=offer.config.max_text_chars,
             word_times=offer.info.word_times,
+            max_break_ms=offer.config.max_break_ms,
         )
         self.id = engine.open(
             max_lead_s=settings.max_lead_ms / 1000,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from chatterbox.api import (
     SAMPLE_RATE,
     EngineEvent,
+    Lexicon,
     PcmChunk,
     Segment,
     SegmentFailed,
@@ -81,6 +82,7 @@ class SpeechSettings:
     options: Mapping[str, float]
     language: str | None = None
     watermark: bool = False
+    lexicons: tuple[Lexicon, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -379,6 +381,7 @@ class Utterance:
                 language=self._settings.language,
                 options=self._settings.options,
                 watermark=self._settings.watermark,
+                lexicons=self._settings.lexicons,
             )
             self._parts.append(part)
             self._part_of_segment[segment.id] = part

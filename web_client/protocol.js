@@ -27,6 +27,7 @@ export const CLIENT_MESSAGES = {
     "options?",
     "max_buffer_delay_ms?",
     "max_lead_ms?",
+    "lexicon?",
   ],
   text: ["context", "text"],
   flush: ["context"],
@@ -53,6 +54,8 @@ export const SERVER_MESSAGES = {
     "slots",
     "limits",
     "word_times",
+    "tags",
+    "phonemes",
     "cloning?",
   ],
   opened: [

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from chatterbox.api import Lexicon
+from chatterbox.api import Lexicon, phonemes_of
 
 _APOSTROPHES: Final = "'’"
 _UNSPACED: Final = "\u3000"
@@ -117,13 +117,13 @@ def rewrite(
     unsaid: dict[str, None] = {}
     done, length = 0, 0
     for start, end, said in _found(text, lexicons, spared):
-        if is_phonemes(said):
-            if not set(said[1:-1]) <= set(phonemes):
+        sound = phonemes_of(said)
+        if sound is not None:
+            if not set(sound) <= set(phonemes):
                 unsaid[text[start:end]] = None
                 continue
-            word = _placeholder(text, len(sounds))
-            sounds[word] = said[1:-1]
-            said = word
+            said = _placeholder(text, len(sounds))
+            sounds[said] = sound
         length += start - done
         pieces += [text[done:start], said]
         edits.append(_Edit(start, end, length, length + len(said)))
@@ -131,11 +131,6 @@ def rewrite(
         done = end
     pieces.append(text[done:])
     return Rewritten("".join(pieces), sounds, tuple(unsaid), tuple(edits))
-
-
-def is_phonemes(said: str) -> bool:
-    """Whether an entry says how a word sounds, not how else it could be written."""
-    return len(said) > 2 and said.startswith("/") and said.endswith("/")
 
 
 def _placeholder(text: str, number: int) -> str:
