@@ -245,6 +245,7 @@ class SpeechClient:
         options: dict[str, float] | None = None,
         max_lead_ms: int | None = None,
         max_buffer_delay_ms: int | None = None,
+        lexicon: dict[str, str] | None = None,
     ) -> ClientContext:
         """Open a context and wait for the daemon's answer. Raises `DaemonError` if it refuses."""
         self._num_opened += 1
@@ -264,6 +265,7 @@ class SpeechClient:
                 options=options or {},
                 max_lead_ms=max_lead_ms,
                 max_buffer_delay_ms=max_buffer_delay_ms,
+                lexicon=lexicon,
             )
         )
         await context.wait_until_open()
