@@ -24,7 +24,7 @@ from chatterboxd_client.session import (
     DaemonError,
     SpeechClient,
 )
-from daemon.protocol import Cancelled, Failed
+from daemon.protocol import Cancelled, Failed, WordTime
 
 _LONGEST_PIECE = 8_000
 """Characters of one message: well below the daemon's limit in bytes, whatever the script."""
@@ -53,6 +53,8 @@ class Spoken:
     samples: NDArray[np.int16]
     sample_rate: int
     timings: Timings
+    words: tuple[WordTime, ...]
+    """When each word is heard, in samples. `begin.word_times` says how exactly."""
     cancelled: Cancelled | None
     """With the text that was heard and the text that was not, if it was cancelled."""
 
@@ -159,6 +161,7 @@ class Speaking:
             samples=np.concatenate([np.zeros(0, np.int16), *parts]),
             sample_rate=self.context.timings.sample_rate,
             timings=self.context.timings,
+            words=tuple(self.context.words),
             cancelled=ending if isinstance(ending, Cancelled) else None,
         )
 

@@ -27,6 +27,8 @@ from daemon.protocol import (
     Flushed,
     SegmentStart,
     ServerMessage,
+    Words,
+    WordTime,
     to_json,
 )
 from daemon.utterance import (
@@ -36,6 +38,7 @@ from daemon.utterance import (
     UtteranceEnded,
     UtteranceId,
     UtteranceOutput,
+    WordsSpoken,
 )
 
 Result = TypeVar("Result")
@@ -148,6 +151,18 @@ class Delivery:
                         sample=output.sample,
                     )
                 )
+            case WordsSpoken():
+                words = tuple(
+                    WordTime(
+                        text=word.text,
+                        start=word.start,
+                        end=word.end,
+                        sample=word.start_sample,
+                        end_sample=word.end_sample,
+                    )
+                    for word in output.words
+                )
+                self._push_text(Words(context=self._context, words=words))
             case FlushReached():
                 self._push_text(
                     Flushed(

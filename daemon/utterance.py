@@ -193,6 +193,7 @@ class _Part:
             held = sum(samples.size for samples in self.held_back)
             self.waiting_words += self.estimate.words_until(
                 num_samples,
+                num_left=self.num_samples,
                 total=self.num_samples + held if self.is_ended else None,
                 samples_per_char=pace,
             )

@@ -26,9 +26,16 @@ class WordEstimate:
         self._sample = 0
 
     def words_until(
-        self, num_samples: int, *, total: int | None, samples_per_char: float | None
+        self,
+        num_samples: int,
+        *,
+        num_left: int,
+        total: int | None,
+        samples_per_char: float | None,
     ) -> list[SpokenWord]:
-        """The words that are through after `num_samples`; all of them once the `total` is known."""
+        """The words that are through after `num_samples`, of which so many have left already; all
+        of them once the `total` is known.
+        """
         expected: float
         if total is None:
             pace = samples_per_char or _TYPICAL_SAMPLES_PER_CHAR
@@ -39,7 +46,7 @@ class WordEstimate:
         while self._spans:
             start, end = self._spans[0]
             pace = max(0.0, expected - self._sample) / (self._num_chars - self._char)
-            end_sample = round(self._sample + pace * (end - self._char))
+            end_sample = max(num_left, round(self._sample + pace * (end - self._char)))
             if total is None and (end_sample > num_samples or len(self._spans) == 1):
                 break
             words.append(

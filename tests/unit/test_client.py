@@ -25,6 +25,8 @@ from daemon.protocol import (
     Opened,
     OpusFacts,
     SegmentStart,
+    Words,
+    WordTime,
     to_json,
 )
 
@@ -131,6 +133,9 @@ async def samples_of(context: ClientContext) -> NDArray[np.int16]:
     return np.concatenate([audio.samples async for audio in context.audio()])
 
 
+HI = WordTime(text="Hi", start=0, end=2, sample=10, end_sample=600)
+
+
 def ramp(start: int, stop: int) -> NDArray[np.int16]:
     return np.arange(start, stop, dtype=np.int16)
 
@@ -145,6 +150,7 @@ def test_samples_arrive_in_order_until_audio_end() -> None:
             segment = SegmentStart(context="x", segment=0, text="Hi", start=0, end=2, sample=0)
             return [
                 to_json(segment),
+                to_json(Words(context="x", words=(HI,))),
                 pcm(ramp(0, 480), sequence=0),
                 pcm(ramp(480, 700), sequence=1),
                 audio_end("x", samples=700),
@@ -157,6 +163,7 @@ def test_samples_arrive_in_order_until_audio_end() -> None:
         await context.end()
         assert (await samples_of(context)).tolist() == list(range(700))
         assert isinstance(context.ending, AudioEnd)
+        assert context.words == [HI]
         assert [item["type"] for item in socket.sent] == ["open", "text", "end"]
         assert socket.sent[0]["max_lead_ms"] == 7
         assert "voice" not in socket.sent[0]

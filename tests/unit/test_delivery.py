@@ -13,9 +13,23 @@ from daemon.delivery import Delivery
 from daemon.engine_thread import EngineThread, Hold, SetOrigin
 from daemon.offer import ContextSettings
 from daemon.outbox import Outbox
-from daemon.protocol import AudioEnd, AudioFormat, AudioMessage, parse_server_message
+from daemon.protocol import (
+    AudioEnd,
+    AudioFormat,
+    AudioMessage,
+    Words,
+    WordTime,
+    parse_server_message,
+)
 from daemon.segmenter import Pause, Piece
-from daemon.utterance import Samples, SegmentBegun, UtteranceEnded, UtteranceId
+from daemon.utterance import (
+    Samples,
+    SegmentBegun,
+    TimedWord,
+    UtteranceEnded,
+    UtteranceId,
+    WordsSpoken,
+)
 from tests.fakes import FakeClock
 
 SECOND = SAMPLE_RATE
@@ -124,6 +138,26 @@ def test_messages_come_in_order_and_add_up(audio_format: AudioFormat) -> None:
         await stage.task
 
     run(talk, audio_format)
+
+
+def test_words_come_before_the_audio_that_they_end_in() -> None:
+    """A player that learns of a word when it is over has nothing to mark."""
+    word = TimedWord(text="Hi.", start=4, end=7, start_sample=480, end_sample=5_000)
+
+    async def talk(stage: Stage) -> None:
+        stage.delivery.put([BEGUN, speech(0.1), WordsSpoken(words=(word,)), speech(0.2)])
+        taken = await stage.take_ready()
+        place = next(k for k, item in enumerate(taken) if isinstance(item, str) and k)
+        assert parse_server_message(str(taken[place])) == Words(
+            context="a",
+            words=(WordTime(text="Hi.", start=4, end=7, sample=480, end_sample=5_000),),
+        )
+        before = [
+            AudioMessage.from_bytes(item) for item in taken[:place] if isinstance(item, bytes)
+        ]
+        assert 0 < sum(item.num_samples for item in before) <= 0.1 * SECOND
+
+    run(talk)
 
 
 def test_the_engine_learns_the_origin_without_the_pauses() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from chatterbox.api import PcmChunk, Segment, SegmentId, SlotIndex, UnspeakableText
+from chatterbox.api import PcmChunk, Segment, SegmentId, SlotIndex, UnspeakableText, WordsTimed
 from chatterbox.sine import SAMPLES_PER_CHAR, SineEngine
 
 SLOT = SlotIndex(0)
@@ -52,6 +52,19 @@ def test_neighbours_do_not_matter_and_paused_slots_stay() -> None:
         if sum(piece.size for piece in pieces) >= alone.size:
             break
     np.testing.assert_array_equal(np.concatenate(pieces), alone)
+
+
+def test_every_word_is_told_before_its_sound() -> None:
+    """Clients' highlighting is tried on this engine: words must be where the text says."""
+    text = "Hello – there, you."
+    (event,) = SineEngine().start(SLOT, segment(text=text))
+    assert isinstance(event, WordsTimed)
+    per_char = SAMPLES_PER_CHAR
+    assert [(text[w.start : w.end], w.start_sample, w.end_sample) for w in event.words] == [
+        ("Hello", 0, 5 * per_char),
+        ("there,", 8 * per_char, 14 * per_char),
+        ("you.", 15 * per_char, 19 * per_char),
+    ]
 
 
 def test_voice_and_seed_choose_the_pitch() -> None:

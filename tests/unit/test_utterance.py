@@ -11,6 +11,9 @@ from chatterbox.api import (
     SegmentFailed,
     SegmentId,
     SegmentWarning,
+    SpokenWord,
+    WordsTimed,
+    WordTimes,
 )
 from daemon.errors import TextAfterEnd, TextTooLong
 from daemon.segmenter import Segmenter
@@ -25,20 +28,25 @@ from daemon.utterance import (
     UtteranceEnded,
     UtteranceOutput,
     UtteranceState,
+    WordsSpoken,
 )
+from daemon.word_estimate import word_spans
 
 MS = 24
 """Samples in a millisecond."""
 TAIL = 30 * MS
 
 
-def new_utterance(*, seed: int = 0, max_text_chars: int = 1000) -> Utterance:
+def new_utterance(
+    *, seed: int = 0, max_text_chars: int = 1000, word_times: WordTimes = "estimated"
+) -> Utterance:
     ids = itertools.count(100)
     return Utterance(
         settings=SpeechSettings(voice="v", seed=seed, options={"speed": 1.0}),
         segmenter=Segmenter(max_chars=200),
         next_segment_id=lambda: SegmentId(next(ids)),
         max_text_chars=max_text_chars,
+        word_times=word_times,
     )
 
 
@@ -54,6 +62,21 @@ def joined(outputs: list[UtteranceOutput]) -> list[tuple[float, int]]:
     pieces = [output.samples for output in outputs if isinstance(output, Samples)]
     flat = np.concatenate(pieces).round(3).astype(float).round(3).tolist() if pieces else []
     return [(value, len(list(run))) for value, run in itertools.groupby(flat)]
+
+
+def test_every_segment_of_a_marked_utterance_asks_for_the_mark() -> None:
+    """One unmarked segment would be speech that nobody can tell from a person's."""
+    settings = SpeechSettings(voice="v", seed=0, options={}, watermark=True)
+    utterance = Utterance(
+        settings=settings,
+        segmenter=Segmenter(max_chars=200),
+        next_segment_id=lambda: SegmentId(1),
+        max_text_chars=1000,
+    )
+    segments = utterance.add_text("One is said. Two is said. ") + utterance.end()
+    assert len(segments) > 1
+    assert all(segment.watermark for segment in segments)
+    assert not any(item.watermark for item in new_utterance().add_text("One is said. And two. "))
 
 
 def test_a_segment_carries_the_settings() -> None:
@@ -275,6 +298,128 @@ def test_only_legal_moves() -> None:
     done.cancel()  # its audio may still be on its way to the listener
     with pytest.raises(IllegalTransition):
         done.cancel()
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+def timed(segment: Segment, *words: tuple[int, int, int, int]) -> WordsTimed:
+    """Words of a segment: character span, then begin and end in ms."""
+    return WordsTimed(
+        segment_id=segment.id,
+        words=tuple(
+            SpokenWord(start=start, end=end, start_sample=from_ms * MS, end_sample=to_ms * MS)
+            for start, end, from_ms, to_ms in words
+        ),
+    )
+
+
+def in_order(outputs: list[UtteranceOutput]) -> list[str | int]:
+    """Words as they are written, audio as its length in ms; begins and ends in ms behind words."""
+    found: list[str | int] = []
+    for output in outputs:
+        if isinstance(output, Samples):
+            found.append(output.samples.size // MS)
+        elif isinstance(output, WordsSpoken):
+            found += [
+                f"{word.text} {word.start_sample // MS}-{word.end_sample // MS}"
+                for word in output.words
+            ]
+    return found
+
+
+def test_words_of_an_engine_come_in_their_places() -> None:
+    """Positions are of the whole text and of all audio; a word comes before the sound it begins in,
+    or as soon as the engine knows."""
+    utterance = new_utterance(word_times="exact")
+    first, second = utterance.add_text("One two. Three four. ") + utterance.end()
+    assert utterance.take(timed(second, (0, 5, 0, 90), (6, 11, 120, 180))) == []
+    assert utterance.take(chunk(second, 0.2, 200 * MS)) == []
+    outputs = utterance.take(timed(first, (0, 3, 10, 40)))
+    outputs += utterance.take(chunk(first, 0.1, 50 * MS, last=False))
+    outputs += utterance.take(timed(first, (4, 8, 45, 95)))
+    outputs += utterance.take(chunk(first, 0.1, 50 * MS))
+    assert in_order(outputs) == [
+        *("One 10-40", 50, "two. 45-95", 50),
+        *(30, 270),
+        *("Three 400-490", "four. 520-580", 200, 30),
+    ]
+    spans = [(w.start, w.end) for o in outputs if isinstance(o, WordsSpoken) for w in o.words]
+    assert [utterance.text[start:end] for start, end in spans] == ["One", "two.", "Three", "four."]
+
+
+def test_a_word_waits_for_the_audio_that_it_begins_in() -> None:
+    """Words that run ahead of the audio would be marked as said when somebody interrupts."""
+    utterance = new_utterance(word_times="exact")
+    (only,) = utterance.add_text("One two. ") + utterance.end()
+    outputs = utterance.take(timed(only, (0, 3, 0, 40), (4, 8, 60, 95)))
+    outputs += utterance.take(chunk(only, 0.1, 50 * MS, last=False))
+    assert in_order(outputs) == ["One 0-40", 50]
+    utterance.cancel()
+    assert spoken(utterance, 39) == ""
+    assert spoken(utterance, 40) == "One"
+    assert spoken(utterance, 99) == "One"
+
+
+def test_a_transcript_follows_the_engine_s_words() -> None:
+    """Shares of characters put a long pause, or a number, at the wrong place."""
+    utterance = new_utterance(word_times="exact")
+    (only,) = utterance.add_text("$5 then. ") + utterance.end()
+    utterance.take(timed(only, (0, 2, 0, 700), (3, 8, 800, 990)))
+    utterance.take(chunk(only, 0.1, 1000 * MS))
+    expected = {699: "", 700: "$5", 989: "$5", 990: "$5 then.", 1000: "$5 then."}
+    assert {ms: spoken(utterance, ms) for ms in expected} == expected
+
+
+def test_estimated_words_are_never_late_and_fill_the_segment() -> None:
+    """While the length is not known a pace is assumed; whatever comes, all words are told."""
+    for total_ms in (300, 1000, 4000):
+        utterance = new_utterance()
+        (only,) = utterance.add_text("One two three four. ") + utterance.end()
+        outputs: list[UtteranceOutput] = []
+        for part in range(10):
+            outputs += utterance.take(chunk(only, 0.1, total_ms * MS // 10, last=part == 9))
+        sent, told = 0, 0
+        for output in outputs:
+            if isinstance(output, Samples):
+                sent += output.samples.size
+            elif isinstance(output, WordsSpoken):
+                for word in output.words:
+                    assert told <= word.start_sample <= word.end_sample
+                    assert sent <= word.end_sample <= total_ms * MS
+                    told = word.end_sample
+        words = [w.text for o in outputs if isinstance(o, WordsSpoken) for w in o.words]
+        assert words == ["One", "two", "three", "four."]
+        assert told == total_ms * MS
+
+
+def test_what_fails_is_not_told_as_spoken() -> None:
+    """The words after the failure were never heard."""
+    for word_times in ("exact", "estimated"):
+        utterance = new_utterance(word_times=word_times)  # type: ignore[arg-type]
+        (only,) = utterance.add_text("One two three four. ") + utterance.end()
+        outputs = []
+        if word_times == "exact":
+            outputs = utterance.take(timed(only, (0, 3, 0, 250), (4, 7, 900, 990)))
+        outputs += utterance.take(chunk(only, 0.1, 300 * MS, last=False))
+        outputs += utterance.take(SegmentFailed(segment_id=only.id, message="broken"))
+        words = [w.text for o in outputs if isinstance(o, WordsSpoken) for w in o.words]
+        assert words == ["One"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("One  two—three, “four”!", ["One", "two—three,", "“four”!"]),
+        ("– 😀 a – b", ["a", "b"]),
+        ("你好，「朋友」。", ["你", "好，「", "朋", "友」。"]),
+        ("你好 ok的", ["你", "好", "ok", "的"]),
+        ("?!", []),
+    ],
+)
+def test_what_a_word_is(text: str, words: list[str]) -> None:
+    """Clients mark them in the text: marks belong to words, and what nobody says to none."""
+    assert [text[start:end] for start, end in word_spans(text)] == words
 
 
 # --- what was spoken ------------------------------------------------------------------------------
