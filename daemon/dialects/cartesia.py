@@ -92,7 +92,9 @@ class _Conversation:
         self._studio = studio
         info = studio.offer.info
         self._shelf = Shelf(
-            voice_of=studio.voice_of, default_voice=info.default_voice, languages=info.languages
+            voice_of=partial(studio.voice_of, bearer=line.bearer),
+            default_voice=info.default_voice,
+            languages=info.languages,
         )
         self._contexts: dict[str, _Context] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}

@@ -6,6 +6,7 @@ voice; encoding and sample rate hold for the connection.
 
 import uuid
 from collections.abc import Mapping
+from functools import partial
 
 from websockets.http11 import Response
 
@@ -63,7 +64,7 @@ class DeepgramDialect(SocketDialect):
     def turn_away(self, call: Call) -> Response | None:
         try:
             query = self._query(call)
-            self.studio.offer.resolve(
+            self.studio.offer.to(call.bearer).resolve(
                 Open(context="speech", voice=query.voice, language=query.language)
             )
             new_stream_encoder(query.audio_format, tempo=query.speed)
@@ -82,7 +83,7 @@ class DeepgramDialect(SocketDialect):
     def _query(self, call: Call) -> SpeakQuery:
         return parse_query(
             call.query,
-            voice_of=self.studio.voice_of,
+            voice_of=partial(self.studio.voice_of, bearer=call.bearer),
             default_voice=self.studio.offer.info.default_voice,
             speeds=_SPEEDS[call.parts],
         )

@@ -461,7 +461,7 @@ def test_each_wrong_request_is_an_error_of_its_context_and_ends_it() -> None:
     async def talk() -> None:
         async with service(max_text_chars=100, max_contexts=2) as cartesia:
             async with cartesia.client() as client:
-                for wrong in (
+                wishes: list[Body] = [
                     {"transcript": None},
                     {"transcript": 5},
                     {"transcript": "\ud800"},
@@ -481,7 +481,8 @@ def test_each_wrong_request_is_an_error_of_its_context_and_ends_it() -> None:
                     {"generation_config": []},
                     {"generation_config": {"speed": 9}},
                     {"generation_config": {"volume": True}},
-                ):
+                ]
+                for wrong in wishes:
                     body = {"context_id": "a", "transcript": "Hi.", "continue": True, **USUAL}
                     await client.connection.send(json.dumps(body | wrong))
                     heard = await client.hear("a")
@@ -643,9 +644,9 @@ def test_whatever_is_sent_the_daemon_goes_on() -> None:
                         await client.cancel(name)
                     await client.say("last", "Hi.", more=False)
                     assert (await client.hear("last")).audio
-                    for name, heard in client.heard.items():
-                        open_since = [message["done"] for message in heard.messages]
-                        assert name is None or open_since[-1], (name, heard.order)
+                    for context, heard in client.heard.items():
+                        is_over = heard.messages[-1]["done"]
+                        assert context is None or is_over, (context, heard.order)
             await cartesia.daemon.until(lambda: not cartesia.daemon.engine.diary.busy)
 
     run(talk())
