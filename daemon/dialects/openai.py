@@ -36,6 +36,7 @@ from daemon.formats.stream import StreamEncoder
 from daemon.protocol import Open
 from daemon.speech_stream import SpeechStream
 from daemon.studio import Refused, Studio
+from daemon.tokens import Bearer
 from daemon.utterance import Samples, SegmentTrouble, UtteranceEnded
 
 _log = logging.getLogger(__name__)
@@ -99,12 +100,13 @@ class OpenAIDialect:
 
     async def voices(self, request: web.Request) -> web.StreamResponse:
         """Not OpenAI's, but asked for by many clients of servers like this one."""
-        self._check_token(request)
+        bearer = self._check_token(request)
         aliases = {name: resolve_voice(name, self._info) for name in VOICE_NAMES}
-        return web.json_response({"voices": list(self._info.voices), "aliases": aliases})
+        voices = self._studio.offer.to(bearer).voices
+        return web.json_response({"voices": voices, "aliases": aliases})
 
-    def _check_token(self, request: web.Request) -> None:
-        self._studio.check_token(_headers(request), address=_address(request))
+    def _check_token(self, request: web.Request) -> Bearer:
+        return self._studio.check_token(_headers(request), address=_address(request))
 
     # --- speech -----------------------------------------------------------------------------------
 

@@ -193,6 +193,7 @@ async def running(
     config: Config = CONFIG,
     *,
     build: Callable[[], RecordingEngine] | None = None,
+    clone_command: Sequence[str] | None = None,
     **changes: Any,
 ) -> AsyncIterator[Running]:
     """A daemon on a free port, stopped afterwards; its engine must then hold no slot."""
@@ -203,7 +204,7 @@ async def running(
         engines.append(build() if build else RecordingEngine(num_slots=config.num_slots))
         return engines[0]
 
-    daemon = Daemon(config, build_engine)
+    daemon = Daemon(config, build_engine, clone_command=clone_command)
     is_listening = asyncio.Event()
     task = asyncio.create_task(daemon.run(on_listening=is_listening.set))
     await is_listening.wait()
