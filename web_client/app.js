@@ -157,6 +157,7 @@ player.addEventListener("state", ({ detail }) => {
 });
 player.addEventListener("begin", ({ detail }) => {
   settings.show(detail);
+  find("estimated").hidden = detail.word_times === "exact";
   find("daemon").textContent =
     `${detail.model} · ${detail.slots} voices at a time · ${detail.protocol} · ${detail.server}`;
 });

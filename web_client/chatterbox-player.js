@@ -22,6 +22,7 @@ const REPEATED = [
   "opened",
   "packet",
   "segment",
+  "words",
   "warning",
   "refused",
   "start",

@@ -1,59 +1,29 @@
 /**
- * The text and segments of an utterance in, the word that is being said marked on the page.
- *
- * The daemon tells where in the audio each segment begins. Inside a segment the place is estimated:
- * time is shared out by the letters of the words, and by the pauses that punctuation asks for.
+ * The words of an utterance and when each is heard in, the one that is being said marked on the page.
  */
 
-const LETTER = 1;
-const WEIGHTS = [
-  [/[.!?…]/u, 6],
-  [/[,;:–—]/u, 3],
-  [/\s/u, 0.6],
-];
-const FIRST_GUESS_CHARS_PER_S = 15;
-
-function weightOf(char) {
-  return WEIGHTS.find(([pattern]) => pattern.test(char))?.[1] ?? LETTER;
-}
-
-/** Pure: segments and a place in the audio in, a character position out. */
+/** Pure: segments, words and a place in the audio in, a character position out. */
 export class PlaceInText {
   constructor(sampleRate) {
     this._rate = sampleRate;
-    this._segments = [];
-    this._weightPerS = FIRST_GUESS_CHARS_PER_S;
-    this._total = null;
+    this._marks = [];
   }
 
-  /** A `segment` message: its text, its character span, and the sample where it starts. */
-  add({ text, start, sample }) {
-    this._closeLast(sample);
-    let total = 0;
-    const sums = Array.from(text, (char) => (total += weightOf(char)));
-    this._segments.push({ start, sums, total, fromS: sample / this._rate, toS: null });
+  /** A `segment` message: its first word may be told later than it begins. */
+  addSegment({ start, sample }) {
+    this._marks.push({ char: start, fromS: sample / this._rate });
   }
 
-  /** How many samples there are in all. */
-  finish(samples) {
-    this._closeLast(samples);
+  /** A `words` message. */
+  addWords({ words }) {
+    for (const { start, sample } of words) {
+      this._marks.push({ char: start, fromS: sample / this._rate });
+    }
   }
 
-  /** The code point that is being said after so many seconds of audio; null before the first. */
+  /** The code point whose word is being said after so many seconds of audio; null before any. */
   charAt(heardS) {
-    const segment = this._segments.findLast(({ fromS }) => fromS <= heardS);
-    if (!segment) return null;
-    const toS = segment.toS ?? segment.fromS + segment.total / this._weightPerS;
-    const share = Math.min(1, (heardS - segment.fromS) / Math.max(0.001, toS - segment.fromS));
-    const index = segment.sums.findIndex((sum) => sum >= share * segment.total);
-    return segment.start + Math.max(0, index);
-  }
-
-  _closeLast(sample) {
-    const last = this._segments.at(-1);
-    if (!last || last.toS !== null) return;
-    last.toS = sample / this._rate;
-    this._weightPerS = last.total / Math.max(0.2, last.toS - last.fromS);
+    return this._marks.findLast(({ fromS }) => fromS <= heardS)?.char ?? null;
   }
 }
 
@@ -73,8 +43,8 @@ export class Reading {
       this._append(utterance.text.slice(numRead));
       numRead = utterance.text.length;
     });
-    utterance.addEventListener("segment", ({ detail }) => place.add(detail));
-    utterance.addEventListener("received", ({ detail }) => place.finish(detail.samples));
+    utterance.addEventListener("segment", ({ detail }) => place.addSegment(detail));
+    utterance.addEventListener("words", ({ detail }) => place.addWords(detail));
     utterance.addEventListener("level", () => this._mark(place.charAt(utterance.heardMs / 1000)));
     utterance.addEventListener("close", ({ detail }) => this._close(detail));
   }

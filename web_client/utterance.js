@@ -2,7 +2,7 @@
  * One thing to be spoken: text in as it is written, sound out, and everything that happened to it.
  *
  * Made by `Player.speak`. Events, each with `detail.utterance` and `detail.atMs`: `text` (chars), `opened`,
- * `packet` (ms, peak), `segment`, `warning`, `refused` (a message had no effect), `start`, `sound` (the
+ * `packet` (ms, peak), `segment`, `words`, `warning`, `refused` (a message had no effect), `start`, `sound` (the
  * first sample that can be heard), `underrun`, `pause`, `resume`, `level`, `received` (all audio is
  * here), `close` (what `done` resolves to).
  */

@@ -188,6 +188,36 @@ def test_what_is_typed_is_spoken_while_it_is_typed() -> None:
     on_stage(scenario)
 
 
+def test_the_word_that_is_heard_is_the_one_that_is_marked() -> None:
+    """By the daemon's times, not by a guess; at every moment that the player tells of."""
+
+    async def scenario(stage: Stage, own: OwnDaemon) -> None:
+        await stage.until_ready()
+        assert await stage.page.is_hidden("#estimated"), "this engine's times are exact"
+        await stage.page.evaluate(
+            """() => {
+              window.marked = [];
+              chatterbox.player.addEventListener("level", ({ detail }) => {
+                const word = document.querySelector(".reading .now")?.textContent;
+                if (word) marked.push([detail.utterance.heardMs, word]);
+              });
+            }"""
+        )
+        await stage.type_and_enter(TEXT)
+        assert (await stage.until_seen("close"))["reason"] == "ended"
+        words = [word for event in await stage.seen("words") for word in event["words"]]
+        assert [word["text"] for word in words] == TEXT.split()
+        marked = await stage.page.evaluate("() => marked")
+        assert len(marked) > 20
+        assert {word for _, word in marked} >= {"All", "dull", "end."}
+        for heard_ms, word in marked:
+            begun = [item for item in words if item["sample"] / 24 <= heard_ms]
+            # The clock goes on between the mark and this look at it.
+            assert word in {item["text"] for item in begun[-2:]}, (heard_ms, word)
+
+    on_stage(scenario)
+
+
 def test_the_demo_sounds_before_it_is_written() -> None:
     """It shows what the daemon is for: speech while a language model still writes."""
 

@@ -105,32 +105,23 @@ export const cases = {
     });
   },
 
-  "the place in the text moves through a segment and never leaves it"() {
+  "the place in the text goes from word to word, and rests in pauses"() {
     const place = new PlaceInText(1000);
     equal(place.charAt(0), null, "before the first segment");
-    place.add({ text: "ab cd", start: 0, sample: 0 });
-    place.add({ text: "efgh", start: 6, sample: 2000 });
-    place.finish(4000);
-    equal(place.charAt(0), 0);
-    equal(place.charAt(0.5), 1);
-    equal(place.charAt(1.99), 4);
-    equal(place.charAt(2.9), 7);
-    equal(place.charAt(3.9), 9);
-    equal(place.charAt(99), 9);
-  },
-
-  "code points, not halves of them, are counted"() {
-    const place = new PlaceInText(1000);
-    place.add({ text: "😀😀ab", start: 0, sample: 0 });
-    place.finish(4000);
-    equal(place.charAt(2.5), 2);
-  },
-
-  "a segment whose length is not known yet goes at the pace of the last one"() {
-    const place = new PlaceInText(1000);
-    place.add({ text: "abcdefghij", start: 0, sample: 0 });
-    place.add({ text: "abcdefghij", start: 10, sample: 5000 });
-    equal(place.charAt(7.5), 14);
+    place.addSegment({ start: 0, sample: 0 });
+    equal(place.charAt(0.05), 0, "the first word is not told yet, but it has begun");
+    place.addWords({
+      words: [
+        { text: "ab", start: 0, end: 2, sample: 20, end_sample: 400 },
+        { text: "cd", start: 3, end: 5, sample: 500, end_sample: 900 },
+      ],
+    });
+    equal(place.charAt(0.45), 0, "between two words it is still the first one");
+    equal(place.charAt(0.5), 3);
+    place.addSegment({ start: 7, sample: 1200 });
+    equal(place.charAt(1.19), 3);
+    equal(place.charAt(1.2), 7);
+    equal(place.charAt(99), 7);
   },
 
   "the real-time factor is taken before the daemon has to wait for the listener"() {
