@@ -249,7 +249,7 @@ def test_limits_count_what_is_coming(tmp_path: Path) -> None:
     """Twenty uploads at once must not give twenty voices where two may be."""
 
     async def scenario() -> None:
-        limits = {"max_voices_per_token": 2, "max_voices": 3, "max_uploads": 2}
+        limits: dict[str, Any] = {"max_voices_per_token": 2, "max_voices": 3, "max_uploads": 2}
         async with desk(tmp_path, max_clip_bytes=1024, **limits) as one:
             with pytest.raises(ClipTooLarge):
                 one.begin(b"x" * 1025)
