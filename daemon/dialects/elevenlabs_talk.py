@@ -112,10 +112,10 @@ class Talk:
         most = self.line.config.max_contexts
         if len(growing) >= most:
             raise TooManyContexts(f"{most} contexts are open, and no more may be")
-        ended = [context for context in self._contexts.values() if context.is_ended]
-        if len(ended) >= most:
+        closed = [context for context in self._contexts.values() if context.is_finishing]
+        if len(closed) > most:
             # Of what its client has closed, the oldest is the likeliest to be heard by nobody.
-            ended[0].cancel()
+            closed[0].cancel()
         context = _Context(self, name, encoder=self._encoder(message.speed), speed=message.speed)
         self._contexts[name] = context
         self.line.spawn(context.speak())
@@ -196,8 +196,14 @@ class _Context:
         self._is_pausing = False
         self._has_text = False
         self._has_space = True
+        self._is_cut = False
         self.is_ended = False
         self.heard_from_s = talk.now_s()
+
+    @property
+    def is_finishing(self) -> bool:
+        """Its client has closed it, and it still speaks."""
+        return self.is_ended and not self._is_cut
 
     # --- text -------------------------------------------------------------------------------------
 
@@ -244,7 +250,7 @@ class _Context:
 
     def cancel(self) -> None:
         """Its end is told all the same."""
-        self.is_ended = True
+        self.is_ended = self._is_cut = True
         self._stream.cancel()
 
     def drop(self) -> None:
