@@ -120,7 +120,7 @@ class AuraTurns(Turns):
                     await self._answer("Flushed")
             case Clear():
                 for turn in await self.stop():
-                    turn.stream.cancel()
+                    turn.cancel()
                     turn.close()
                 await self._answer("Cleared")
             case Close():

@@ -167,7 +167,7 @@ class FluxTurns(Turns):
         else:
             await self.warn("NO_ACTIVE_SPEECH", "there is no turn to interrupt")
         for turn in stopped:
-            turn.stream.cancel()
+            turn.cancel()
             turn.close()
 
     async def _tell_interruption(self, begun: _Begun, played_ms: int | None) -> None:
@@ -176,15 +176,14 @@ class FluxTurns(Turns):
         begun.is_over = True
         end_ms = begun.start_ms + turn.sent_ms
         answer: dict[str, object] = {"type": "SpeechInterrupted"}
+        in_turn_ms = None if played_ms is None else max(0, played_ms - begun.start_ms)
+        spoken, remaining = turn.cancel(played_ms=in_turn_ms)
         if played_ms is None:
-            turn.stream.cancel()
             answer["audio_played_ms"] = end_ms
         else:
-            in_turn_ms = max(0, played_ms - begun.start_ms) * turn.speed
-            heard = turn.stream.cancel(played_ms=in_turn_ms)
             answer["audio_played_ms"] = played_ms
-            answer["text_spoken"] = heard.text_spoken
-            answer["text_remaining"] = heard.text_remaining
+            answer["text_spoken"] = spoken
+            answer["text_remaining"] = remaining
         self._total_ms = self._interrupted_ms = min(
             end_ms, end_ms if played_ms is None else played_ms
         )

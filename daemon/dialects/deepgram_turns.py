@@ -1,8 +1,7 @@
 """The text of one Deepgram connection in, its speech out turn by turn: what Aura and Flux share.
 
-A turn is what is said up to a flush. Later ones are made while an earlier one is still being sent;
-audio has no name on the wire, so it leaves in one order, by one task, which an interruption ends
-before anything else is said.
+A turn is what is said up to a flush. Audio has no name on the wire, so it leaves in one order, by
+one task, which an interruption ends before anything else is said.
 """
 
 import abc
@@ -22,8 +21,9 @@ from daemon.dialects.deepgram_wire import (
     warning_message,
 )
 from daemon.dialects.line import Line
-from daemon.errors import ContextLost, TextAfterEnd, TooManyContexts, WireError
+from daemon.errors import TextAfterEnd, TextTooLong, WireError
 from daemon.formats.choice import new_stream_encoder
+from daemon.formats.stream import StreamEncoder
 from daemon.protocol import Open
 from daemon.speech_stream import SpeechStream
 from daemon.studio import Studio
@@ -31,45 +31,59 @@ from daemon.utterance import Samples, SegmentTrouble, UtteranceEnded
 
 
 class Turn:
-    """`owed` is closed when nothing of it is owed to the client any more."""
+    """Its speech begins to be made when its turn comes, so that what waits holds no slot. `owed` is
+    closed when nothing of it is owed to the client any more."""
 
-    def __init__(
-        self,
-        stream: SpeechStream,
-        query: SpeakQuery,
-        *,
-        speed: float,
-        owed: contextlib.ExitStack,
-    ) -> None:
-        self.stream = stream
-        self.speed = speed
-        self.encoder = new_stream_encoder(
-            query.audio_format, sample_rate=query.sample_rate, tempo=speed
-        )
+    def __init__(self, *, owed: contextlib.ExitStack) -> None:
         self.num_chars = 0
         self.num_flushes = 0
         self.has_failed = False
         """Something of it was not spoken."""
         self.is_flushed = asyncio.Event()
+        self.stream: SpeechStream | None = None
+        self._waiting_text = ""
+        self._speed = 1.0
         self._owed = owed
 
     @property
     def sent_ms(self) -> int:
         """Of audio, as the client counts it."""
-        return round(self.stream.num_samples_sent * 1000 / SAMPLE_RATE / self.speed)
+        if self.stream is None:
+            return 0
+        return round(self.stream.num_samples_sent * 1000 / SAMPLE_RATE / self._speed)
+
+    def begin(self, stream: SpeechStream, *, speed: float) -> None:
+        self.stream, self._speed = stream, speed
+        self._owed.callback(stream.close)
+        stream.add_text(self._waiting_text)
+        if self.is_flushed.is_set():
+            stream.end()
 
     def add_text(self, text: str) -> None:
-        """Raises `TextTooLong`."""
-        with contextlib.suppress(TextAfterEnd):  # it was lost, of which the client will hear
-            self.stream.add_text(text)
-            self.num_chars += len(text)
+        self.num_chars += len(text)
+        if self.stream is None:
+            self._waiting_text += text
+        else:
+            with contextlib.suppress(TextAfterEnd):  # it was lost, of which the client will hear
+                self.stream.add_text(text)
 
     def flush(self) -> None:
         self.num_flushes += 1
-        if not self.is_flushed.is_set():
-            self.is_flushed.set()
+        if self.is_flushed.is_set():
+            return
+        self.is_flushed.set()
+        if self.stream is not None:
             with contextlib.suppress(TextAfterEnd):
                 self.stream.end()
+
+    def cancel(self, *, played_ms: float | None = None) -> tuple[str, str]:
+        """What of its text was heard and what was not. `played_ms` as the client counts."""
+        if self.stream is None:
+            return "", self._waiting_text
+        if played_ms is not None:
+            played_ms *= self._speed
+        heard = self.stream.cancel(played_ms=played_ms)
+        return heard.text_spoken, heard.text_remaining
 
     def close(self) -> None:
         self._owed.close()
@@ -89,6 +103,8 @@ class Turns(abc.ABC):
         """What has not had its flush."""
         self._turns: deque[Turn] = deque()
         """The active one first."""
+        self._num_chars_held = 0
+        """Of all of them."""
         self._has_turns = asyncio.Event()
         self._is_idle = asyncio.Event()
         self._is_idle.set()
@@ -127,9 +143,16 @@ class Turns(abc.ABC):
     # --- what the client wants --------------------------------------------------------------------
 
     def add_text(self, text: str) -> None:
+        """Raises `TextTooLong`."""
+        most = self.line.config.max_text_chars
+        if self._num_chars_held + len(text) > most:
+            raise TextTooLong(
+                f"{self._num_chars_held} + {len(text)} characters to speak are more than {most}"
+            )
         if text:
-            turn = self.growing or self._open()
+            turn = self.growing or self._add_turn()
             turn.add_text(text)
+            self._num_chars_held += len(text)
 
     def flush(self) -> Turn | None:
         """The turn that it concerns; None if there is none."""
@@ -146,6 +169,7 @@ class Turns(abc.ABC):
         await asyncio.wait({self._speaker})
         stopped = list(self._turns)
         self._turns.clear()
+        self._num_chars_held = 0
         self.active = self.growing = None
         self._note_change()
         self._speaker = self.line.spawn(self._speak_all())
@@ -154,28 +178,10 @@ class Turns(abc.ABC):
     async def wait_until_idle(self) -> None:
         await self._is_idle.wait()
 
-    def _open(self) -> Turn:
-        most = self.line.config.max_contexts
-        if len(self._turns) >= most:
-            raise TooManyContexts(f"{most} turns wait, and no more may")
-        query = self.query
-        stream = self.studio.speak(
-            Open(
-                context="speech",
-                voice=query.voice,
-                language=query.language,
-                # At another speed the listener's clock is not ours.
-                max_lead_ms=None if self.speed == 1.0 else LONGEST_LEAD_MS,
-            ),
-            bearer=self.line.bearer,
-            audio_format=f"deepgram_{query.audio_format}",
-            session=self.line.name,
-        )
+    def _add_turn(self) -> Turn:
         with contextlib.ExitStack() as owed:
-            owed.callback(stream.close)
             owed.enter_context(self.line.busy())
-            turn = Turn(stream, query, speed=self.speed, owed=owed.pop_all())
-        self.growing = turn
+            self.growing = turn = Turn(owed=owed.pop_all())
         self._turns.append(turn)
         self._note_change()
         return turn
@@ -197,31 +203,53 @@ class Turns(abc.ABC):
             await self.note_begin(turn)
             try:
                 await self._speak(turn)
-            except ContextLost as error:
+            except WireError as error:
                 turn.has_failed = True
                 await self.complain(of_wire_error(error))
             # A lost turn ends for the client where it would have: with its flush.
             await turn.is_flushed.wait()
             await self.note_end(turn)
             self._turns.popleft()
+            self._num_chars_held -= turn.num_chars
             self.active = None
             self._note_change()
             turn.close()
 
     async def _speak(self, turn: Turn) -> None:
+        """Raises `WireError`: there is no place to speak, or none any more."""
+        query = self.query
+        encoder = new_stream_encoder(
+            query.audio_format, sample_rate=query.sample_rate, tempo=self.speed
+        )
+        turn.begin(self._new_stream(), speed=self.speed)
+        assert turn.stream is not None
         async with contextlib.aclosing(turn.stream.outputs()) as outputs:
             async for output in outputs:
                 match output:
                     case Samples():
-                        await self._send_audio(turn, partial(turn.encoder.encode, output.samples))
+                        await self._send_audio(partial(encoder.encode, output.samples), encoder)
                     case SegmentTrouble(is_failure=True):
                         turn.has_failed = True
                         await self.warn("SYNTHESIS_FAILED", output.message)
                     case UtteranceEnded():
-                        await self._send_audio(turn, turn.encoder.finish)
+                        await self._send_audio(encoder.finish, encoder)
 
-    async def _send_audio(self, turn: Turn, encode: Callable[[], bytes]) -> None:
-        data = await self.studio.in_pool(encode) if turn.encoder.is_costly else encode()
+    def _new_stream(self) -> SpeechStream:
+        return self.studio.speak(
+            Open(
+                context="speech",
+                voice=self.query.voice,
+                language=self.query.language,
+                # At another speed the listener's clock is not ours.
+                max_lead_ms=None if self.speed == 1.0 else LONGEST_LEAD_MS,
+            ),
+            bearer=self.line.bearer,
+            audio_format=f"deepgram_{self.query.audio_format}",
+            session=self.line.name,
+        )
+
+    async def _send_audio(self, encode: Callable[[], bytes], encoder: StreamEncoder) -> None:
+        data = await self.studio.in_pool(encode) if encoder.is_costly else encode()
         if data:
             await self.line.send(data, is_audio=True)
 

@@ -180,6 +180,26 @@ def test_turns_are_spoken_in_order_and_each_is_marked() -> None:
     run(talk())
 
 
+def test_turns_that_wait_hold_no_slot() -> None:
+    """Who flushes after each sentence has many turns: they would starve others, and themselves."""
+
+    async def talk() -> None:
+        def one_slot() -> RecordingEngine:
+            return RecordingEngine(num_slots=1, samples_per_step=2400, cost_s=0.01)
+
+        async with (
+            service(build=one_slot, num_slots=1, max_wait_ms=50, max_contexts=2) as deepgram,
+            deepgram.client(AURA) as client,
+        ):
+            for _ in range(5):
+                await client.speak(TEXT)
+                await client.send("Flush")
+            for _ in range(5):
+                assert (await client.until("Flushed")).order == ["audio", "Flushed"]
+
+    run(talk())
+
+
 def test_a_flush_of_nothing_is_answered() -> None:
     """Pipecat flushes at every end of the LLM's answer, also an empty one, and waits."""
 
