@@ -106,6 +106,7 @@ class SineEngine:
             languages=("en",),
             options=(_SPEED,),
             max_segment_chars=200,
+            tags=("[laugh]", "[clear throat]"),
             word_times="exact",
         )
 

@@ -40,6 +40,7 @@ class Settings(TypedDict, total=False):
     options: dict[str, float]
     max_lead_ms: int | None
     max_buffer_delay_ms: int | None
+    lexicon: dict[str, str] | None
 
 
 class NoPlayer(Exception):
