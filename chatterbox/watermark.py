@@ -15,6 +15,7 @@ import torch
 
 from chatterbox.api import (
     SAMPLE_RATE,
+    CloningEngine,
     EngineEvent,
     EngineInfo,
     EngineStats,
@@ -108,12 +109,13 @@ class Watermarked:
         """See `SpeechEngine.step`. A slot may be stepped here whose engine has said everything:
         then only marks are waited for.
         """
-        events = self._collect()
         ended = {item.slot for item in self._marked.values() if item.end is not None}
         speaking = [slot for slot in slots if slot not in ended]
-        if speaking:
-            for event in self._engine.step(speaking):
-                events += self._hear(event)
+        # First, because it may fail: what was launched before is then collected by the next step.
+        told = self._engine.step(speaking) if speaking else []
+        events = self._collect()
+        for event in told:
+            events += self._hear(event)
         self._launch()
         if not self._lag or not speaking:
             events += self._collect()
@@ -124,6 +126,16 @@ class Watermarked:
         self._engine.release(slot)
         for item in [item for item in self._marked.values() if item.slot == slot]:
             del self._marked[item.id]
+
+    def add_voice(self, name: str, path: Path) -> None:
+        """See `CloningEngine`."""
+        assert isinstance(self._engine, CloningEngine), "its info says that it can clone"
+        self._engine.add_voice(name, path)
+
+    def remove_voice(self, name: str) -> None:
+        """See `CloningEngine`."""
+        assert isinstance(self._engine, CloningEngine), "it has added the voice"
+        self._engine.remove_voice(name)
 
     def take_stats(self) -> EngineStats | None:
         """See `MeasuredEngine`; None if the engine does not count."""

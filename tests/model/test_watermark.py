@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+import soxr
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
@@ -23,6 +25,7 @@ from chatterbox.api import (
     SlotIndex,
 )
 from chatterbox.device.backend import Backend
+from chatterbox.perth.__main__ import main
 from chatterbox.perth.blocks import BLOCK_HOPS
 from chatterbox.perth.detector import Detector, load_detector
 from chatterbox.perth.embedder import CONTEXT, Embedder, load_embedder
@@ -30,6 +33,7 @@ from chatterbox.perth.spectrum import HOP
 from chatterbox.perth.weights import WatermarkUnavailable, find_weights
 from chatterbox.watermark import Watermarked
 from tests.model.device_guard import OneDevice, ints
+from tests.model.random_engine import random_engine
 from tests.model.recorded import RecordedGraphs
 
 Samples = NDArray[np.float32]
@@ -345,3 +349,53 @@ def test_another_file_is_not_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr("chatterbox.perth.weights.find_spec", lambda _name: spec)
     with pytest.raises(WatermarkUnavailable, match="not the file"):
         load_embedder()
+
+
+def test_the_command_tells_marked_files_from_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another rate, two channels, several pieces; and a file that is no sound is named."""
+    marked_path, plain_path = tmp_path / "marked.wav", tmp_path / "plain.flac"
+    soundfile.write(marked_path, np.stack([np.tile(GOLDEN["marked"], 7)] * 2, axis=1), SAMPLE_RATE)
+    soundfile.write(plain_path, soxr.resample(SPEECH, SAMPLE_RATE, 48_000), 48_000)
+    monkeypatch.setattr("sys.argv", ["perth", str(marked_path), str(plain_path)])
+    assert main() == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert float(first.split()[0]) > 0.9
+    assert "(2 of 2 pieces)" in first
+    assert float(second.split()[0]) < 0.1
+    (tmp_path / "text.wav").write_text("no sound")
+    monkeypatch.setattr("sys.argv", ["perth", str(tmp_path / "text.wav")])
+    assert main() == 1
+    assert "text.wav" in capsys.readouterr().err
+
+
+def test_a_failing_step_loses_nothing_of_those_who_rest(embedder: Embedder) -> None:
+    """Marks on their way belong to a segment that did not take part in the step that failed."""
+    programme = [(SPEECH[:9_000], 9_000), (SPEECH, 480)]
+    recital = Recital(programme)
+    engine = Watermarked(recital, embedder=embedder, lag=1)
+    for slot in (SlotIndex(0), SlotIndex(1)):
+        engine.start(slot, segment(int(slot)))
+    assert not engine.step([SlotIndex(0), SlotIndex(1)])
+    recital.release(SlotIndex(1))
+    with pytest.raises(KeyError):
+        engine.step([SlotIndex(1)])
+    events = engine.step([SlotIndex(0)])
+    assert sum(event.samples.size for event in events if isinstance(event, PcmChunk)) == 9_000
+
+
+def test_the_page_of_metrics_learns_of_the_stage(embedder: Embedder) -> None:
+    """What marking costs must be seen where every other stage is seen."""
+    inner = random_engine(num_slots=1)
+    engine = Watermarked(inner, embedder=embedder)
+    engine.start(SlotIndex(0), Segment(id=SegmentId(1), text="a" * 40, voice="one", watermark=True))
+    is_over = False
+    while not is_over:
+        events = engine.step([SlotIndex(0)])
+        is_over = any(isinstance(event, PcmChunk) and event.is_last for event in events)
+    stats = engine.take_stats()
+    assert stats is not None
+    (stage,) = [item for item in stats.stages if item.name == "watermark"]
+    assert stage.eager_runs == len(stage.seconds) > 0
+    assert Watermarked(Recital([]), embedder=embedder).take_stats() is None
