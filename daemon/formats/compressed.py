@@ -84,6 +84,8 @@ class CompressedStream(StreamEncoder):
         self._num_samples = 0
 
     def encode(self, samples: Samples) -> bytes:
+        if not samples.size:  # FFmpeg takes a frame without samples for a lack of memory
+            return b""
         frame = av.AudioFrame.from_ndarray(
             np.clip(samples, -1.0, 1.0).reshape(1, -1), format="flt", layout="mono"
         )

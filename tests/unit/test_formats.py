@@ -142,6 +142,16 @@ def test_mp3_keeps_to_its_rate_and_bitrate(rate: int, kbps: int) -> None:
     assert loudest_hz(samples, rate) == pytest.approx(330, abs=2)
 
 
+@pytest.mark.parametrize("name", CONTENT_TYPES)
+def test_small_pieces_at_another_rate(name: str) -> None:
+    """A resampler may keep all of a piece; an encoder that chokes on nothing ends the speech."""
+    encoder = new_stream_encoder(name, sample_rate=44_100)
+    sound = tone(0.5)
+    pieces = [encoder.encode(sound[at : at + 48]) for at in range(0, sound.size, 48)]
+    data = encoder.begin() + b"".join([*pieces, encoder.encode(sound[:0]), encoder.finish()])
+    assert len(data) > 500
+
+
 def test_a_listener_of_mp3_is_not_kept_waiting() -> None:
     """With bits saved for later frames, 40 ms more of every phrase would wait for the next one."""
     encoder = new_stream_encoder("mp3", bitrate=64_000)
