@@ -34,7 +34,7 @@ class ElevenLabsDialect(SocketDialect):
         return None
 
     def token(self, call: Call) -> str | None:
-        return call.header("xi-api-key") or call.query.get("xi-api-key")
+        return call.header("xi-api-key")
 
     def refused(self, refusal: Refusal) -> Response:
         return _of_error(refusal_error(refusal))
