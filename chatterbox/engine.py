@@ -87,7 +87,7 @@ class ChatterboxEngine:
         speech tokens have names: word times are then exact.
         """
         self.config = config
-        self._token_phonemes = token_phonemes
+        self.token_phonemes = token_phonemes
         self._can_clone = can_clone
         self._front_end = front_end
         device = device or torch.device("cpu")
@@ -130,7 +130,7 @@ class ChatterboxEngine:
             gpu=self.stages.gpu,
             tags=self._front_end.tags,
             phonemes=self._front_end.phonemes,
-            word_times="estimated" if self._token_phonemes is None else "exact",
+            word_times="estimated" if self.token_phonemes is None else "exact",
         )
 
     @torch.inference_mode()
@@ -261,8 +261,8 @@ class ChatterboxEngine:
         )
         cap = round(20 + config.text.max_speech_per_text_token * len(text_tokens))
         clock = None
-        if self._token_phonemes is not None:
-            clock = WordClock(text_tokens, words, self._token_phonemes)
+        if self.token_phonemes is not None:
+            clock = WordClock(text_tokens, words, self.token_phonemes)
         return Part(text_tokens, min(cap, config.t3.max_generated_tokens), prefix, words=clock)
 
     def _drawing(self, slots: Sequence[SlotIndex]) -> list[SlotIndex]:
