@@ -38,7 +38,7 @@ SLOWEST, FASTEST = 0.5, 2.0
 QUIETEST, LOUDEST = 0.5, 2.0
 BUFFER_DELAY_MS, LONGEST_BUFFER_DELAY_MS = 3_000, 5_000
 _MAX_NAME_CHARS = 200
-_SPELLED = re.compile(r"<spell>(.*?)</spell>", re.DOTALL)
+_SPELLED = re.compile(r"<spell>([^<]*)</spell>")
 _TAG = re.compile(r"</?spell>|<(?:emotion|volume|speed)\b[^<>]*>")
 
 

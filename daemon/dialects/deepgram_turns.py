@@ -37,6 +37,7 @@ class Turn:
     def __init__(self, *, owed: contextlib.ExitStack) -> None:
         self.num_chars = 0
         self.num_flushes = 0
+        """Those that wait for an answer."""
         self.has_failed = False
         """Something of it was not spoken."""
         self.is_flushed = asyncio.Event()
