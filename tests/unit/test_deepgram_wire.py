@@ -96,7 +96,8 @@ def test_offsets_are_milliseconds_of_the_session() -> None:
     assert interrupt(None) == Interrupt(None)
     assert interrupt({"type": "time_ms", "value": 1500}) == Interrupt(1500)
     assert interrupt({"value": 12.6}) == Interrupt(13)
-    for wrong in (5, "5", [], {}, {"type": "samples", "value": 5}, {"value": True}, {"value": -1}):
+    wrongs: list[object] = [5, "5", [], {}, {"type": "samples", "value": 5}, {"value": True}]
+    for wrong in [*wrongs, {"value": -1}]:
         with pytest.raises(DeepgramError, match="playback_offset"):
             interrupt(wrong)
 
