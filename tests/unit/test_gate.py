@@ -93,6 +93,23 @@ def test_tokens() -> None:
     assert door.status(Sec_WebSocket_Protocol=offered) == 401
 
 
+def test_a_dialect_shows_the_token_that_it_found() -> None:
+    """In a header or query of its own. A wrong one is no reason to overlook the right one."""
+    door = Door(tokens=(f"agent={TOKEN}",))
+
+    def shown(token: str | None, **headers: str) -> str | None:
+        bearer = door.gate.bearer("/", Headers(list(headers.items())), token=token)
+        return None if bearer is None else bearer.name
+
+    assert shown(TOKEN) == "agent"
+    assert shown(f"Bearer {TOKEN}") is None
+    assert shown(None) is shown("") is shown("wrong") is None
+    assert shown("any", Authorization=f"Bearer {TOKEN}") == "agent"
+    outcome = door.gate.admit("/", Headers(), address=HOME, token=TOKEN)
+    assert isinstance(outcome, Admission)
+    assert outcome.bearer.name == "agent"
+
+
 def test_two_authorizations_are_none() -> None:
     """The library refuses to choose between two headers with an exception, which would be a 500."""
     door = Door(tokens=(f"agent={TOKEN}",))

@@ -132,6 +132,7 @@ def test_the_contracts_hold_on_the_copy(copied_source: Path) -> None:
         ("daemon/routes.py", "import chatterboxd_client", "does not know its client"),
         ("daemon/dialects/wyoming.py", "import daemon.dialects.openai", "No dialect knows another"),
         ("daemon/dialects/openai.py", "import daemon.engine_thread", "Dialects know the studio"),
+        ("daemon/dialects/line.py", "import daemon.session", "Dialects know the studio"),
     ],
 )
 def test_a_violating_import_breaks_its_contract(
