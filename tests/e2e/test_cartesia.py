@@ -374,6 +374,7 @@ def test_nothing_of_a_cancelled_context_follows_and_its_neighbour_goes_on() -> N
                 await client.expect_silence()
                 assert "a" not in client.heard
                 await cartesia.daemon.until(lambda: not diary.busy)
+                assert 'outcome="cancelled"' in cartesia.daemon.daemon.metrics.page().decode()
                 await client.say("a", TEXT, more=False)
                 assert (await client.hear("a")).audio == expected
 
