@@ -158,6 +158,8 @@ class EngineInfo:
     """The checkpoint holds the models that listen to a clip, so voices can be made for it; the
     engine is then a `CloningEngine`.
     """
+    can_mark: bool = False
+    """Segments may ask for the watermark."""
     gpu: str | None = None
     """The name that NVIDIA's tools know the GPU by (GPU-…); None on a processor."""
 

@@ -81,7 +81,7 @@ class Watermarked:
 
     @property
     def info(self) -> EngineInfo:
-        return self._engine.info
+        return replace(self._engine.info, can_mark=True)
 
     @torch.inference_mode()
     def warm_up(self) -> None:

@@ -19,7 +19,7 @@ from dataclasses import replace
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection
 
-from chatterbox.api import SpeechEngine
+from chatterbox.api import EngineInfo, SpeechEngine
 from daemon import listener as listening
 from daemon.agent_check import agent_line, serve_agent
 from daemon.audit_log import AuditLog
@@ -80,6 +80,8 @@ class Daemon:
             on_broken=self._note_broken,
             on_report=self.metrics.note_engine,
         )
+        self._info: EngineInfo | None = None
+        """What the engine can do, once it is known."""
         self._gate = Gate(config, self._load_tokens(), clock=time.monotonic)
         self._certificate = (
             Certificate(config.tls_cert, config.tls_key)
@@ -143,9 +145,17 @@ class Daemon:
     def _load_tokens(self) -> TokenBook:
         path = self._config.token_file
         tokens = TokenBook.load(self._config, clock=time.time)
+        self._require_mark(tokens)
         if path is not None and is_readable_by_all(path):
             _log.warning("%s holds secrets and every user of this machine can read it", path)
         return tokens
+
+    def _require_mark(self, tokens: TokenBook) -> None:
+        """Nobody's speech may go unmarked who is to be marked. A loaded engine cannot learn it."""
+        if self._info is None or self._info.can_mark:
+            return
+        if self._config.watermark or tokens.has_marked_bearer:
+            raise ConfigError("the engine was started without the watermark: restart the daemon")
 
     @contextlib.contextmanager
     def _socket(self) -> Iterator[socket.socket]:
@@ -181,7 +191,8 @@ class Daemon:
             self._force.set()
             return None
         stopping.cancel()
-        info = starting.result()
+        info = self._info = starting.result()
+        self._require_mark(self._gate.tokens)
         lexicon = self._lexicon.for_model(info.model, phonemes=info.phonemes)
         return Offer(info, self._config, lexicon=lexicon)
 
