@@ -118,6 +118,28 @@ def transcribe(samples: NDArray[np.float32]) -> str:
     return " ".join(segment.text.strip() for segment in segments)
 
 
+@dataclass(frozen=True, slots=True)
+class HeardWord:
+    """A word that the recogniser heard, and when."""
+
+    text: str
+    start_s: float
+    end_s: float
+
+
+def heard_words(samples: NDArray[np.float32]) -> list[HeardWord]:
+    """What Whisper tiny.en hears in 24 kHz speech, word by word."""
+    silence = np.zeros(HEARING_RATE // 4, np.float32)
+    audio = np.concatenate([silence, at_hearing_rate(samples), silence])
+    segments, _ = _whisper().transcribe(audio, language="en", beam_size=5, word_timestamps=True)
+    lead_s = len(silence) / HEARING_RATE
+    return [
+        HeardWord(word.word.strip(), word.start - lead_s, word.end - lead_s)
+        for segment in segments
+        for word in segment.words
+    ]
+
+
 @cache
 def _dnsmos() -> Any:
     import onnxruntime

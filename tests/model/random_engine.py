@@ -2,6 +2,7 @@
 milliseconds.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from chatterbox.api import PcmChunk, Segment, SegmentId, SlotIndex
 from chatterbox.config import (
+    SPEECH_CODES,
     FlowConfig,
     ModelConfig,
     SamplingConfig,
@@ -23,7 +25,7 @@ from chatterbox.s3gen.flow import Flow
 from chatterbox.s3gen.vocoder import HiFT
 from chatterbox.t3.build import build_t3
 from chatterbox.t3.predictor import TokenPredictor
-from chatterbox.text.front_end import Encoded
+from chatterbox.text.front_end import Encoded, TokenSpan
 from chatterbox.voice import Voice
 
 CONFIG = ModelConfig(
@@ -116,7 +118,15 @@ class Letters:
         language: str | None = None,
         sounds: Mapping[str, str] | None = None,
     ) -> Encoded:
-        return Encoded([ord(char) for char in text if ord(char) < 128], ())
+        text = "".join(char for char in text if ord(char) < 128)
+        words = [TokenSpan((found.span(),), *found.span()) for found in re.finditer(r"\S+", text)]
+        return Encoded([ord(char) for char in text], (), words=words)
+
+
+def letters_of_tokens() -> NDArray[np.int16]:
+    """A letter for each half of every speech token; the text of a random model names nothing."""
+    letters = np.array([ord(char) for char in " abcdefghijklmnopqrstuvwxyz"], np.int16)
+    return np.random.default_rng(7).choice(letters, (SPEECH_CODES, 2))
 
 
 def random_modules(
@@ -150,14 +160,20 @@ def random_voice(config: ModelConfig = CONFIG, seed: int = 2) -> Voice:
 
 
 def random_engine(
-    num_slots: int = 3, *, deterministic: bool = True, config: ModelConfig = CONFIG
+    num_slots: int = 3,
+    *,
+    deterministic: bool = True,
+    config: ModelConfig = CONFIG,
+    named_tokens: bool = False,
 ) -> ChatterboxEngine:
+    """With `named_tokens` it tells when each word is heard."""
     return ChatterboxEngine(
         config,
         *random_modules(config),
         voices={"one": random_voice(config), "two": random_voice(config, seed=3)},
         front_end=Letters(),
         num_slots=num_slots,
+        token_phonemes=letters_of_tokens() if named_tokens else None,
         deterministic=deterministic,
     )
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from chatterbox.api import PcmChunk, SegmentFailed, SegmentWarning, SlotIndex
+from chatterbox.api import PcmChunk, SegmentFailed, SegmentWarning, SlotIndex, WordsTimed
 from chatterbox.config import ModelConfig
 from chatterbox.device.backend import Backend, EagerHost, HostMark
 from chatterbox.device.captured_stage import CapturedStage, MovedMemory
@@ -25,6 +25,7 @@ from tests.model.random_engine import (
     CONFIG,
     LLAMA,
     Letters,
+    letters_of_tokens,
     random_modules,
     random_voice,
     segment,
@@ -59,6 +60,7 @@ def crowded_engine(
         voices={"one": random_voice(config), "two": random_voice(config, seed=3)},
         front_end=Letters(),
         num_slots=3,
+        token_phonemes=letters_of_tokens(),
         deterministic=deterministic,
         backend=backend,
         lag=lag,
@@ -93,6 +95,8 @@ def speak_crowd(engine: ChatterboxEngine, *, rests: Sequence[int] = ()) -> Heard
                 over = event.is_last
             elif isinstance(event, SegmentWarning):
                 heard[event.segment_id].append(event.code)
+            elif isinstance(event, WordsTimed):
+                heard[event.segment_id].append(event)
             if over:
                 engine.release(speaking.pop(event.segment_id))
         if turn == 20 and 3 in speaking:
@@ -114,6 +118,12 @@ def _assert_same(first: Heard, second: Heard) -> None:
         assert np.array_equal(joined(first[key]), joined(second[key])), f"segment {key}"
         codes = [[x for x in heard[key] if isinstance(x, str)] for heard in (first, second)]
         assert codes[0] == codes[1]
+        words = [
+            [w for x in heard[key] if isinstance(x, WordsTimed) for w in x.words]
+            for heard in (first, second)
+        ]
+        assert words[0] == words[1]
+        assert len(words[0]) == len(TEXTS[key % 3].split())
     assert sum(len(joined(events)) for events in first.values()) > 24_000
 
 

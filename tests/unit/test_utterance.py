@@ -396,7 +396,7 @@ def test_estimated_words_are_never_late_and_fill_the_segment() -> None:
 def test_what_fails_is_not_told_as_spoken() -> None:
     """The words after the failure were never heard."""
     for word_times in ("exact", "estimated"):
-        utterance = new_utterance(word_times=word_times)  # type: ignore[arg-type]
+        utterance = new_utterance(word_times=word_times)
         (only,) = utterance.add_text("One two three four. ") + utterance.end()
         outputs = []
         if word_times == "exact":

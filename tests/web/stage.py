@@ -38,8 +38,8 @@ addEventListener("DOMContentLoaded", () => {
     const player = globalThis.chatterbox?.player;
     if (!player) return;
     clearInterval(wait);
-    const types = ["state", "begin", "utterance", "opened", "segment", "words", "start", "sound", "underrun",
-      "pause", "resume", "received", "warning", "refused", "close", "complaint", "format"];
+    const types = ["state", "begin", "utterance", "opened", "segment", "words", "start", "sound",
+      "underrun", "pause", "resume", "received", "warning", "refused", "close", "complaint", "format"];
     for (const type of types) {
       player.addEventListener(type, ({ detail }) => {
         const { utterance, ...rest } = detail;
