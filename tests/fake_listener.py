@@ -63,8 +63,8 @@ def _answer(request: dict[str, str]) -> dict[str, Any]:
     if b"SILENT" in clip:
         return {"error": "the clip is silent"}
     if b"FORGET" not in clip:
-        told = dict(os.environ) if b"ENVIRONMENT" in clip else {}
-        out.write_bytes(b"voice of " + clip[:1000] + json.dumps(told).encode())
+        told = json.dumps(dict(os.environ)).encode() if b"ENVIRONMENT" in clip else b""
+        out.write_bytes(b"voice of " + clip + told)
     warnings = ["a bit loud"] if b"LOUD" in clip else []
     return {"ok": True, "seconds": len(clip) / 1000, "cached": False, "warnings": warnings}
 

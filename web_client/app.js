@@ -7,10 +7,13 @@
 import { Player } from "./chatterbox-player.js";
 import { LiveTyping, assistantWriting } from "./composer.js";
 import { Notices } from "./notices.js";
+import { Palette } from "./palette.js";
+import { OwnVoices } from "./own-voices.js";
 import { Reading } from "./reading.js";
 import { Scope } from "./scope.js";
 import { Settings } from "./settings.js";
 import { Timeline, show } from "./timeline.js";
+import { VoiceStudio } from "./voice-studio.js";
 
 const BUFFER_SHOWN_EVERY_MS = 120;
 const TOKEN_KEY = "chatterboxd-token";
@@ -34,6 +37,7 @@ const settings = new Settings({
   note: find("settings-note"),
   onFormat: (format) => player.setFormat(format),
 });
+const palette = new Palette({ box: find("palette"), textBox });
 const reading = new Reading(find("reading"));
 const scope = new Scope(find("scope"));
 const timeline = new Timeline({
@@ -46,6 +50,8 @@ const player = new Player({
   format: settings.format,
 });
 const typing = new LiveTyping(() => say());
+const ownVoices = new OwnVoices(player);
+new VoiceStudio(find, ownVoices, { onReady: ({ voice }) => awaitVoice(voice) });
 
 // --- speaking -----------------------------------------------------------------------------------
 
@@ -88,6 +94,20 @@ document.addEventListener("keydown", (event) => {
 // The first gesture of any kind lets sound out, so that the first word need not wait for it.
 for (const type of ["pointerdown", "keydown"]) {
   document.addEventListener(type, () => player.resume(), { once: true });
+}
+
+// --- voices of one's own ------------------------------------------------------------------------
+
+ownVoices.addEventListener("voices", ({ detail }) => settings.showOwnVoices(detail.voices));
+
+/** Choose a new voice as soon as it is in the list. */
+function awaitVoice(voice) {
+  const choose = ({ detail }) => {
+    if (!detail.voices.some((listed) => listed.voice === voice)) return;
+    ownVoices.removeEventListener("voices", choose);
+    settings.chooseVoice(voice);
+  };
+  ownVoices.addEventListener("voices", choose);
 }
 
 // --- modes --------------------------------------------------------------------------------------
@@ -157,6 +177,7 @@ player.addEventListener("state", ({ detail }) => {
 });
 player.addEventListener("begin", ({ detail }) => {
   settings.show(detail);
+  palette.show(detail);
   find("estimated").hidden = detail.word_times === "exact";
   find("daemon").textContent =
     `${detail.model} · ${detail.slots} voices at a time · ${detail.protocol} · ${detail.server}`;

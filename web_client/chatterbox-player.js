@@ -54,7 +54,8 @@ export async function connect(options = {}) {
 
 /**
  * Events: `state` (see web_client/connection.js), `begin` (what the daemon offers), `utterance` (a new
- * one), `format` (how audio comes, and why), and those of every utterance.
+ * one), `format` (how audio comes, and why), `voice` (for web_client/own-voices.js), and those of every
+ * utterance.
  */
 export class Player extends EventTarget {
   /**
@@ -217,6 +218,8 @@ export class Player extends EventTarget {
       this._tell("begin", message);
     } else if (message.context !== undefined) {
       this._utterances.get(message.context)?.take(message);
+    } else if (message.type.startsWith("voice") || message.upload !== undefined) {
+      this._tell("voice", message);
     } else {
       this._tell("complaint", message);
     }

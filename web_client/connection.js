@@ -65,6 +65,16 @@ export class Connection extends EventTarget {
     this._socket.send(toJson(type, fields));
   }
 
+  /** An ArrayBuffer, of an upload that was accepted. */
+  sendBytes(buffer) {
+    if (this.isReady) this._socket.send(buffer);
+  }
+
+  /** What the browser has not sent yet. */
+  get bufferedBytes() {
+    return this._socket?.bufferedAmount ?? 0;
+  }
+
   close() {
     this._isClosed = true;
     clearTimeout(this._timer);

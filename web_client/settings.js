@@ -47,6 +47,9 @@ export class Settings {
     this._onFormat = onFormat;
     this._memory = new Memory();
     this._offer = null;
+    /** Own voices: what `open` calls them → what a person does. */
+    this._names = {};
+    this._own = [];
   }
 
   /** "auto", "opus" or "pcm_s16le". */
@@ -73,7 +76,7 @@ export class Settings {
     this._offer = offer;
     const chosen = this._chosen();
     const { limits } = offer;
-    const rows = [select("voice", "Voice", offer.voices, chosen.voice)];
+    const rows = [select("voice", "Voice", offer.voices, chosen.voice, this._names)];
     if (offer.languages.length > 1) {
       rows.push(select("language", "Language", offer.languages, chosen.language));
     }
@@ -94,6 +97,21 @@ export class Settings {
     this._form.onchange = ({ target }) => this._take(target);
     this._form.oninput = ({ target }) => showValue(target);
     this._tellTrouble();
+  }
+
+  /** The voices that this page's token has had made, in place of those known before. */
+  showOwnVoices(voices) {
+    const own = voices.map(({ voice }) => voice);
+    const former = [...this._own, ...own];
+    const models = this._offer.voices.filter((voice) => !former.includes(voice));
+    this._own = own;
+    this._names = Object.fromEntries(voices.map(({ voice, name }) => [voice, name]));
+    this.show({ ...this._offer, voices: [...models, ...own] });
+  }
+
+  chooseVoice(voice) {
+    this._memory.set("voice", voice);
+    this.show(this._offer);
   }
 
   _take(field) {
