@@ -1,9 +1,10 @@
 """A voice file → the conditioning of one speaker, computed once from reference audio.
 
 The file is an official `conds.pt`, or safetensors with its names: `t3.…` condition the tokens,
-`gen.…` the sound.
+`gen.…` the sound. `python -m chatterbox.voice` makes one of a clip.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -130,3 +131,11 @@ def _read_conds(path: Path) -> dict[str, Tensor]:
         for name, value in values.items()
         if isinstance(value, Tensor)
     }
+
+
+if __name__ == "__main__":
+    # Imported here and by its own name: everybody else raises and catches that module's classes,
+    # not those of this `__main__`.
+    from chatterbox.conditioning.command import main
+
+    sys.exit(main())

@@ -5,6 +5,7 @@ The models are loaded when the first clip needs them, once; a clip that the cach
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,15 +33,24 @@ class Cloned:
 class Cloner:
     """Makes voices for one checkpoint."""
 
-    def __init__(self, folder: Path, config: ModelConfig, cache: VoiceCache | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: ModelConfig,
+        cache: VoiceCache | None = None,
+        *,
+        on_step: Callable[[str], None] = lambda _step: None,
+    ) -> None:
         self._folder = folder
         self._config = config
         self._cache = cache
+        self._on_step = on_step
         self._conditioner: Conditioner | None = None
 
     def load(self) -> Conditioner:
         """The models, from now on in memory. Raises `CheckpointError`."""
         if self._conditioner is None:
+            self._on_step(f"loading the models of {self._config.name} that listen")
             self._conditioner = load_conditioner(self._folder, self._config)
         return self._conditioner
 
@@ -48,6 +58,7 @@ class Cloner:
         """Write the voice of a clip to `out`, whole or not at all. Raises `VoiceError`, `OSError`,
         and `CheckpointError` where the models are first needed.
         """
+        self._on_step(f"reading {clip}")
         data = _read(clip)
         key = self._key(data)
         # Decoded in any case: what is said of a clip must not depend on who asked before.
@@ -55,7 +66,9 @@ class Cloner:
         if self._cache is not None and (voice := self._cache.get(key, self._config)) is not None:
             is_cached = True
         else:
-            voice, is_cached = self.load().conditionals(decoded.wave), False
+            conditioner = self.load()
+            self._on_step(f"listening to {decoded.seconds:.1f} s")
+            voice, is_cached = conditioner.conditionals(decoded.wave), False
             if self._cache is not None:
                 self._cache.put(key, voice)
         partial = out.with_name(f".{out.name}.{os.getpid()}")

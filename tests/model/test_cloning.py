@@ -110,6 +110,38 @@ def test_only_answers_reach_the_real_stdout(checkpoint: Path, tmp_path: Path) ->
     assert "chatter" in done.stderr
 
 
+def test_the_command_makes_a_voice(checkpoint: Path, tmp_path: Path) -> None:
+    """Steps on standard error, one last line that says what to do with it; the second time from the
+    cache; every refusal one line.
+    """
+    clip, out = write_clip(tmp_path / "clip.flac", 4.0), tmp_path / "ada.safetensors"
+
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "chatterbox.voice", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")},
+        )
+
+    wanted = [str(clip), "--out", str(out), "--model", str(checkpoint)]
+    done = run(*wanted)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{out}: the voice of 4.0 s of clip.flac for small, in ")
+    assert f"--voices {tmp_path} makes it 'ada'" in done.stdout
+    assert [line.split()[0] for line in done.stderr.splitlines()] == [
+        *("looking", "reading", "loading", "listening"),
+    ]
+    assert load_voice(out, LISTENING).prompt_tokens.shape == (1, 60)
+    assert "from the cache" in run(*wanted).stdout
+    refused = run(str(checkpoint / "config.json"), *wanted[1:])
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1].startswith("python -m chatterbox.voice: not audio")
+    refused = run(str(clip), "--out", str(tmp_path / "ada.wav"), *wanted[3:])
+    assert "the name of a voice ends in .safetensors" in refused.stderr
+
+
 def test_the_models_are_loaded_once(checkpoint: Path, tmp_path: Path) -> None:
     """A gigabyte read anew for each clip would be seconds and memory each time; a clip that the
     cache knows needs no models at all.

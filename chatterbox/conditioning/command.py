@@ -1,0 +1,82 @@
+"""A clip and the name of a checkpoint in, a voice file out, step by step on standard error.
+
+python -m chatterbox.voice clip.wav --out name.safetensors --model turbo
+"""
+
+import argparse
+import logging
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from chatterbox.checkpoint import CheckpointError
+from chatterbox.conditioning.audio_file import LONGEST_CLIP_S, READABLE
+from chatterbox.conditioning.cloner import Cloner
+from chatterbox.conditioning.voice_cache import VoiceCache, users_cache
+from chatterbox.config import ConfigError
+from chatterbox.hub.pins import HubError
+from chatterbox.variants import find_checkpoint
+from chatterbox.voice import VoiceError
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # each request to the hub
+    torch.set_num_threads(arguments.threads)
+    try:
+        return _make(arguments)
+    except (VoiceError, CheckpointError, ConfigError, HubError, OSError) as error:
+        sys.stderr.write(f"python -m chatterbox.voice: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _make(arguments: argparse.Namespace) -> int:
+    out: Path = arguments.out
+    if out.suffix != ".safetensors":
+        raise VoiceError(f"--out {out}: the name of a voice ends in .safetensors")
+    if not out.parent.is_dir():
+        raise VoiceError(f"--out {out}: there is no folder {out.parent}")
+    started_s = time.monotonic()
+    _tell(f"looking for {arguments.model}")
+    folder, config = find_checkpoint(arguments.model, offline=arguments.offline)
+    cache = None if arguments.no_cache else VoiceCache(users_cache())
+    cloner = Cloner(folder, config, cache, on_step=_tell)
+    cloned = cloner.clone(arguments.clip, out)
+    for warning in cloned.warnings:
+        _tell(f"warning: {warning}")
+    took = "from the cache" if cloned.is_cached else f"in {time.monotonic() - started_s:.1f} s"
+    sys.stdout.write(
+        f"{out}: the voice of {cloned.seconds:.1f} s of {arguments.clip.name} for {config.name},"
+        f" {took}; --voices {out.parent} makes it {out.stem!r}\n"
+    )
+    return 0
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m chatterbox.voice",
+        description="Make a voice of a clip of somebody who has agreed to it.",
+    )
+    parser.add_argument(
+        "clip",
+        type=Path,
+        help=f"{', '.join(READABLE)}; one speaker, no music, at most {LONGEST_CLIP_S:g} s;"
+        " 10 to 20 s are best",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="NAME.safetensors")
+    parser.add_argument("--model", required=True, help="as the daemon's; a voice is for one model")
+    parser.add_argument("--offline", action="store_true", help="fetch nothing from the hub")
+    parser.add_argument(
+        "--no-cache", action="store_true", help=f"leave no copy of the voice in {users_cache()}"
+    )
+    parser.add_argument("--threads", type=int, default=1, metavar="N")
+    return parser
