@@ -199,6 +199,7 @@ class _Context:
         self._is_cut = False
         self.is_ended = False
         self.heard_from_s = talk.now_s()
+        """When something was sent last, by the client or to it."""
 
     @property
     def is_finishing(self) -> bool:
@@ -310,6 +311,7 @@ class _Context:
             await self._send(None)
 
     async def _send(self, stretch: Stretch | None) -> None:
+        self.heard_from_s = self._talk.now_s()  # a client that listens is not silent
         data, self._waiting = self._waiting, b""
         is_absolute = self._talk.wanted.has_absolute_normalized
         body: dict[str, object] = {

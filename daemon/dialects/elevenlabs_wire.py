@@ -211,11 +211,11 @@ def _speed(body: Mapping[str, Any]) -> float:
 
 
 def error_message(error: WireError, *, context: str | None) -> dict[str, object]:
-    """`context` None for what concerns none."""
+    """`context` None for what concerns none. Our hints are left out: they speak of our protocol."""
     code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), error.code)
     body: dict[str, object] = {
         "error": code,
-        "message": f"{error.message}. {error.hint}",
+        "message": error.message,
         "code": _POLICY_VIOLATION,
     }
     return body if context is None else body | {"contextId": context}

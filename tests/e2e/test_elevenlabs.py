@@ -486,6 +486,37 @@ def test_silence_ends_contexts_and_sockets_and_keepalives_prevent_it() -> None:
     run(talk())
 
 
+def test_who_listens_is_not_silent() -> None:
+    """A text that takes longer to say than the service waits for more must not end its context."""
+
+    async def talk() -> None:
+        async with (
+            running() as daemon,
+            dialled(daemon, output_format="pcm_24000", inactivity_timeout="1") as wire,
+        ):
+            await wire.open("c", LONG[:71])
+            while wire.heard.get("c", Heard()).aligned_ms < 4500:
+                assert not (await wire.receive())["isFinal"]
+            await wire.send("c", text="And more. ", close_context=True)
+            heard = await wire.hear("c")
+            assert heard.errors == []
+            assert heard.text == LONG[:71] + "And more. "
+
+    run(talk())
+
+
+def test_a_pause_that_the_text_asks_for_is_part_of_the_alignment() -> None:
+    """Left out of it, all words behind the pause would come too early."""
+
+    async def talk() -> None:
+        async with dialling() as (_daemon, wire):
+            heard = await wire.say("c", 'One. <break time="700ms"/> Two.')
+            assert heard.text == "One. Two. "
+            assert heard.aligned_ms == len(heard.audio) // PCM_BYTES_A_MS > 700
+
+    run(talk())
+
+
 # --- one context a socket -------------------------------------------------------------------------
 
 
