@@ -120,6 +120,7 @@ def marked(
     *,
     lag: int = 0,
     backend: Backend | None = None,
+    device: torch.device | None = None,
     deterministic: bool = False,
     unmarked: Sequence[int] = (),
 ) -> list[Samples]:
@@ -129,6 +130,7 @@ def marked(
         embedder=embedder,
         lag=lag,
         backend=backend,
+        device=device,
         deterministic=deterministic,
     )
     engine.warm_up()
