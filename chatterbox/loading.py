@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from chatterbox.checkpoint import load_s3gen, load_t3
+from chatterbox.conditioning.loading import can_clone
 from chatterbox.config import ConfigError, ModelConfig
 from chatterbox.device.backend import choose_backend
 from chatterbox.device.precision import set_precision
@@ -64,6 +65,7 @@ def load_engine(
         front_end=load_front_end(folder, config),
         num_slots=num_slots,
         token_phonemes=load_token_phonemes(folder, config),
+        can_clone=can_clone(folder, config),
         deterministic=deterministic,
         device=device,
         backend=choose_backend(device, eager=eager),
