@@ -80,14 +80,18 @@ class Cloner:
         return Cloned(decoded.seconds, is_cached, decoded.warnings)
 
     def _key(self, data: bytes) -> str:
-        """Content, model and version: what the voice follows from. The models that listen are the
-        same in every official checkpoint; the config says how they are asked.
-        """
-        asked = (CONDITIONING_VERSION, self._config.name, self._config.clip)
-        sizes = (self._config.t3.prompt_tokens, self._config.flow.max_prompt_tokens)
-        return hashlib.sha256(
-            repr((asked, sizes)).encode() + hashlib.sha256(data).digest()
-        ).hexdigest()
+        """What the voice follows from: the clip, the models that listen, how they are asked."""
+        config = self._config
+        asked = (CONDITIONING_VERSION, config.name, config.clip, config.listening)
+        sizes = (config.t3.prompt_tokens, config.flow.max_prompt_tokens)
+        # A gigabyte is not hashed for a clip of ten seconds; a file that is another one is younger.
+        models = [
+            (status.st_size, status.st_mtime_ns)
+            for file in (config.files.s3gen, config.files.voice_encoder)
+            for status in [(self._folder / file).stat()]
+        ]
+        told = repr((asked, sizes, models)).encode()
+        return hashlib.sha256(told + hashlib.sha256(data).digest()).hexdigest()
 
 
 def _read(clip: Path) -> bytes:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -165,7 +166,9 @@ def test_the_models_are_loaded_once(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_the_cache_tells_models_apart(checkpoint: Path, tmp_path: Path) -> None:
-    """Turbo hears a clip at −27 LUFS and 15 s of it: its voice is not English's voice."""
+    """Turbo hears a clip at −27 LUFS and 15 s of it: its voice is not English's voice; nor is one
+    that a folder with other weights would make.
+    """
     folder, config = find_checkpoint(str(checkpoint))
     cache, clip = VoiceCache(tmp_path / "cache"), write_clip(tmp_path / "clip.wav")
     Cloner(folder, config, cache).clone(clip, tmp_path / "one.safetensors")
@@ -175,6 +178,11 @@ def test_the_cache_tells_models_apart(checkpoint: Path, tmp_path: Path) -> None:
         replace(config, t3=replace(config.t3, prompt_tokens=30)),
     ):
         assert not Cloner(folder, other, cache).clone(clip, tmp_path / "two.safetensors").is_cached
+    assert Cloner(folder, config, cache).clone(clip, tmp_path / "two.safetensors").is_cached
+    trained = tmp_path / "trained"
+    shutil.copytree(folder, trained)
+    os.utime(trained / config.files.s3gen)
+    assert not Cloner(trained, config, cache).clone(clip, tmp_path / "two.safetensors").is_cached
 
 
 def _voice(seed: int) -> Voice:

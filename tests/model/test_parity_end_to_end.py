@@ -1,12 +1,16 @@
-"""A clip and speech tokens become the reference's conditionals, mel and waveform."""
+"""A file of a clip and speech tokens become the reference's conditionals, mel and waveform."""
 
+import io
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+import soundfile
 import torch
 from torch import Tensor
 
+from chatterbox.api import SAMPLE_RATE
+from chatterbox.conditioning.audio_file import decode_clip
 from chatterbox.conditioning.conditionals import Conditioner
 from chatterbox.conditioning.mel import prompt_log_mel
 from chatterbox.conditioning.speaker_encoder import SpeakerEncoder
@@ -43,6 +47,15 @@ def conditioner() -> Conditioner:
     )
 
 
+def as_a_file(wave: Tensor) -> Tensor:
+    """The clip, written and decoded again: what is read of a file is what the reference hears."""
+    file = io.BytesIO()
+    soundfile.write(file, wave.numpy(), SAMPLE_RATE, format="WAV", subtype="FLOAT")
+    decoded = decode_clip(file.getvalue())
+    assert torch.equal(decoded.wave, wave)
+    return decoded.wave
+
+
 def synthesise_mel(voice: Voice, group: Group) -> Tensor:
     """Mel of the group's tokens, from its noise."""
     tokens = torch.cat([voice.prompt_tokens, group["in.speech_tokens"][None]], dim=1)
@@ -67,7 +80,7 @@ def synthesise_mel(voice: Voice, group: Group) -> Tensor:
 def test_clip_to_waveform(conditioner: Conditioner) -> None:
     """Which resampler feeds which model, what is trimmed and what is cut, then the whole chain."""
     group = Group("end_to_end")
-    clip = group["in.ref_wav24k"]
+    clip = as_a_file(group["in.ref_wav24k"])
     voice = conditioner.conditionals(clip)
     odd = clip[: group.facts["odd_clip.samples"]]
     assert prompt_log_mel(odd[None]).shape[2] == group.facts["odd_clip.prompt_feat_frames"]
