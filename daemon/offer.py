@@ -5,7 +5,7 @@ the shelf, which voices somebody has of their own.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from chatterbox.api import SAMPLE_RATE, EngineInfo, Lexicon
@@ -22,6 +22,7 @@ from daemon.opus import BITRATE_DEFAULT, BITRATE_MAX, BITRATE_MIN
 from daemon.protocol import FORMATS, AudioFormat, Begin, Limits, Open, Opened, OpusFacts
 from daemon.tokens import ANYBODY, Bearer
 from daemon.voice_messages import CloningTerms, VoiceFacts
+from daemon.word_estimate import Paces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +84,8 @@ class Offer:
     lexicon: HouseLexicon = _NO_LEXICON
     bearer: Bearer = ANYBODY
     """Who it is made to."""
+    paces: Paces = field(default_factory=Paces, compare=False)
+    """One for all."""
 
     def to(self, bearer: Bearer) -> "Offer":
         """The same, with this bearer's limits and voices."""

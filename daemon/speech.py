@@ -80,6 +80,7 @@ class Speech:
             next_segment_id=engine.next_segment_id,
             max_text_chars=offer.config.max_text_chars,
             word_times=offer.info.word_times,
+            paces=offer.paces,
             max_break_ms=offer.config.max_break_ms,
         )
         self.id = engine.open(

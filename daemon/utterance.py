@@ -29,7 +29,7 @@ from chatterbox.api import (
 from daemon.errors import TextAfterEnd, TextTooLong
 from daemon.markup import Break, Markup
 from daemon.segmenter import Pause, Piece, Segmenter
-from daemon.word_estimate import WordEstimate
+from daemon.word_estimate import Paces, WordEstimate
 
 UtteranceId = NewType("UtteranceId", int)
 """Names one utterance of the whole daemon; never reused."""
@@ -186,7 +186,7 @@ class _Part:
         self.estimate = None
         self.waiting_words.clear()
 
-    def take_words(self, num_samples: int, *, pace: float | None) -> list[UtteranceOutput]:
+    def take_words(self, num_samples: int, *, pace: float) -> list[UtteranceOutput]:
         """The words to give out before so many samples of it are."""
         assert self.start_sample is not None
         if self.estimate is not None:
@@ -195,7 +195,7 @@ class _Part:
                 num_samples,
                 num_left=self.num_samples,
                 total=self.num_samples + held if self.is_ended else None,
-                samples_per_char=pace,
+                pace=pace,
             )
         words = []
         while self.waiting_words and (
@@ -245,6 +245,7 @@ class Utterance:
         next_segment_id: Callable[[], SegmentId],
         max_text_chars: int,
         word_times: WordTimes = "estimated",
+        paces: Paces | None = None,
         max_break_ms: int = _LONGEST_BREAK_MS,
     ) -> None:
         """`max_break_ms`: the most silence that the text may ask for in one place."""
@@ -254,6 +255,7 @@ class Utterance:
         self._next_segment_id = next_segment_id
         self._max_text_chars = max_text_chars
         self._word_times = word_times
+        self._paces = paces or Paces()
         self._text: list[str] = []
         self._num_chars = 0
         self._parts: list[_Part] = []
@@ -432,6 +434,9 @@ class Utterance:
                 break
             if not part.has_tail:
                 part.has_tail = True
+                if part.estimate is not None and part.num_samples:
+                    settings, text = self._settings, part.piece.text
+                    self._paces.note(settings.voice, settings.language, text, part.num_samples)
                 self._gap_asked = 0
                 self._gap_given = _samples_of(_TAIL_MS) if part.num_samples else 0
                 outputs += self._silence(self._gap_given)
@@ -449,7 +454,7 @@ class Utterance:
             outputs.append(
                 SegmentBegun(index=part.index, piece=part.piece, sample=self._num_samples)
             )
-        pace = self._pace() if part.estimate is not None else None
+        pace = self._paces.of(self._settings.voice, self._settings.language)
         while part.held_back:
             samples = part.held_back[0]
             outputs += part.take_words(part.num_samples + samples.size, pace=pace)
@@ -460,13 +465,6 @@ class Utterance:
         if part.is_ended and part.start_sample is not None:
             outputs += part.take_words(part.num_samples, pace=pace)
         return outputs
-
-    def _pace(self) -> float | None:
-        """Samples a character of the segments that were given out."""
-        ended = self._parts[: self._head]
-        num_chars = sum(len(part.piece.text) for part in ended if part.num_samples)
-        num_samples = sum(part.num_samples for part in ended)
-        return num_samples / num_chars if num_chars else None
 
     def _silence(self, num_samples: int) -> list[UtteranceOutput]:
         if not num_samples:

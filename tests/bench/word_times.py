@@ -41,7 +41,7 @@ from chatterbox.training.evaluation.word_times import Errors, Timed, bare, ends_
 from chatterbox.training.recogniser import heard_words
 from chatterbox.training.teacher import Clip, Teacher
 from chatterbox.training.tokenizer import Codebook
-from daemon.word_estimate import WordEstimate
+from daemon.word_estimate import Paces, WordEstimate
 
 SLOT = SlotIndex(0)
 Ends = NDArray[np.float64]
@@ -56,6 +56,8 @@ class Judge:
         self.condition = engine._voices[engine.info.default_voice].condition
         self.codebook = Codebook.load()
         self.errors: dict[str, Errors] = {}
+        self.paces = Paces()
+        self.first_pace = self.paces.of("", None)
 
     def note(self, name: str, told: Sequence[Timed], truth: Sequence[Timed]) -> None:
         self.errors.setdefault(name, Errors()).add(told, truth)
@@ -114,7 +116,10 @@ class Judge:
         self.note("B tokens", _placed(text, told), truth)
         lengths = [len(chunk) for chunk in chunks]
         self.note("B estimate", _estimated(text, len(samples)), truth)
-        self.note("B estimate while it comes", _estimated_live(text, lengths), truth)
+        for name, pace in (("first", self.first_pace), ("later", self.paces.of("", None))):
+            told = _estimated_live(text, lengths, pace)
+            self.note(f"B estimate while it comes, {name}", told, truth)
+        self.paces.note("", None, text, len(samples))
         part = progress.part
         tokens = engine.stages.t3.state.tokens[SLOT, : part.tokens].tolist()
         shift = part.trimmer.num_dropped / SAMPLE_RATE
@@ -162,17 +167,17 @@ def _estimated(text: str, num_samples: int) -> list[Timed]:
     estimate = WordEstimate(text)
     return _placed(
         text,
-        estimate.words_until(num_samples, num_left=0, total=num_samples, samples_per_char=None),
+        estimate.words_until(num_samples, num_left=0, total=num_samples, pace=0.0),
     )
 
 
-def _estimated_live(text: str, lengths: Sequence[int]) -> list[Timed]:
-    """As the daemon has to, for a first segment whose audio comes piece by piece."""
+def _estimated_live(text: str, lengths: Sequence[int], pace: float) -> list[Timed]:
+    """As the daemon has to, for a segment whose audio comes piece by piece."""
     estimate, found = WordEstimate(text), []
     bounds = np.cumsum([0, *lengths]).tolist()
     for left, until in pairwise(bounds):
         total = until if until == bounds[-1] else None
-        found += estimate.words_until(until, num_left=left, total=total, samples_per_char=None)
+        found += estimate.words_until(until, num_left=left, total=total, pace=pace)
     return _placed(text, found)
 
 

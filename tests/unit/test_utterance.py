@@ -30,7 +30,7 @@ from daemon.utterance import (
     UtteranceState,
     WordsSpoken,
 )
-from daemon.word_estimate import word_spans
+from daemon.word_estimate import Paces, WordEstimate, word_spans
 
 MS = 24
 """Samples in a millisecond."""
@@ -407,6 +407,25 @@ def test_what_fails_is_not_told_as_spoken() -> None:
         assert words == ["One"]
 
 
+def test_the_pace_of_a_voice_is_remembered() -> None:
+    """The first segment of each context would else be told at the pace of somebody else."""
+    paces = Paces()
+    for _ in range(20):
+        paces.note("slow", "en", "One two three.", 12_400)
+    assert paces.of("slow", "en") == pytest.approx(1000, rel=0.1)
+    assert paces.of("slow", "de") == paces.of("other", "en") == 0.06 * 24_000
+    for number in range(300):
+        paces.note(str(number), None, "a", 1)
+    assert paces.of("slow", "en") == 0.06 * 24_000, "voices come and go; memory is bounded"
+
+
+def test_figures_and_pauses_take_their_time() -> None:
+    """By the number of characters "5, no" would begin its "no" in the middle of the figure."""
+    five, no = WordEstimate("5, no.").words_until(1000, num_left=0, total=1120, pace=0.0)
+    assert (five.end, five.start_sample, five.end_sample) == (2, 0, 500)
+    assert (no.start_sample, no.end_sample) == (920, 1120)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -433,12 +452,13 @@ def test_spoken_text_is_cut_between_words() -> None:
     """A transcript that ends in mid-word confuses the language model that reads it."""
     utterance = new_utterance()
     first, second = utterance.add_text("One two three. Four five six. ") + utterance.end()
-    utterance.take(chunk(first, 0.1, 1400 * MS))  # 14 characters: 100 ms each
+    utterance.take(chunk(first, 0.1, 1400 * MS))  # eleven letters and two spaces: 113 ms a letter
     utterance.take(chunk(second, 0.1, 1400 * MS))
     expected = {
         0: "",
         200: "",
-        300: "One",
+        337: "",
+        340: "One",
         799: "One two",
         1399: "One two",
         1400: "One two three.",
@@ -466,7 +486,8 @@ def test_scripts_without_spaces_are_cut_between_characters() -> None:
     utterance = new_utterance()
     (only,) = utterance.add_text("你好我的朋友们。") + utterance.end()
     utterance.take(chunk(only, 0.1, 800 * MS))
-    assert spoken(utterance, 400) == "你好我的"
+    assert spoken(utterance, 456) == "你好我"
+    assert spoken(utterance, 459) == "你好我的"
 
 
 def test_spoken_and_remaining_text_survive_the_cancel() -> None:
