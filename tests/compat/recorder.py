@@ -5,6 +5,7 @@ is kept. For `make record-compat`.
 import asyncio
 import contextlib
 import json
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -50,7 +51,9 @@ class Recorder:
     # --- the main port ----------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def main_port(self, target: int) -> AsyncIterator[int]:
+    async def main_port(
+        self, target: int, *, tls: ssl.SSLContext | None = None
+    ) -> AsyncIterator[int]:
         upstream: dict[ServerConnection, tuple[ClientConnection, Notes]] = {}
 
         async def process_request(
@@ -85,7 +88,12 @@ class Recorder:
                 group.create_task(_relay_answers(daemon, connection, notes))
 
         async with serve(
-            relay, "127.0.0.1", 0, process_request=process_request, compression=None, max_size=None
+            relay,
+            *("127.0.0.1", 0),
+            ssl=tls,
+            process_request=process_request,
+            compression=None,
+            max_size=None,
         ) as server:
             yield int(server.sockets[0].getsockname()[1])
 

@@ -8,9 +8,10 @@ import io
 import json
 import os
 import socket
+import ssl
 import subprocess
 import urllib.request
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,15 +70,27 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """SSL_CERT_FILE names it for those who must trust it."""
+
+    chain: Path
+    key: Path
+
+
 @contextlib.asynccontextmanager
 async def daemon_with_doors(
-    arguments: Sequence[str] = (),
+    certificate: Certificate | None,
 ) -> AsyncIterator[tuple[OwnDaemon, Doors]]:
     """Of the bundled voice, or of COMPAT_ENGINE; with all its doors, and tokens."""
     openai, wyoming = free_port(), free_port()
     asked = ["--engine", ENGINE, "--openai-port", str(openai)]
-    asked += ["--wyoming", f"tcp://127.0.0.1:{wyoming}", *arguments]
+    asked += ["--wyoming", f"tcp://127.0.0.1:{wyoming}"]
+    if certificate is not None:
+        asked += ["--tls-cert", str(certificate.chain), "--tls-key", str(certificate.key)]
     async with own_daemon(asked, environment={"CHATTERBOXD_TOKENS": f"compat={KEY}"}) as daemon:
+        if certificate is not None:
+            daemon.url = daemon.url.replace("ws://", "wss://")
         main = int(daemon.url.rpartition(":")[2])
         async with await SpeechClient.connect(daemon.url, token=KEY) as client:
             voice = client.begin.default_voice
@@ -85,14 +98,20 @@ async def daemon_with_doors(
 
 
 @contextlib.asynccontextmanager
-async def recorded(doors: Doors, *, client: str, name: str) -> AsyncIterator[Doors]:
+async def recorded(
+    doors: Doors, *, client: str, name: str, certificate: Certificate | None
+) -> AsyncIterator[Doors]:
     """The same doors, or those of a recorder in front of them."""
     if not IS_RECORDING:
         yield doors
         return
     recorder = Recorder()
+    tls = None
+    if certificate is not None:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate.chain, certificate.key)
     async with (
-        recorder.main_port(doors.main) as main,
+        recorder.main_port(doors.main, tls=tls) as main,
         recorder.openai_port(doors.openai) as openai,
         recorder.wyoming_port(doors.wyoming) as wyoming,
     ):
@@ -107,14 +126,14 @@ async def converse(
     *arguments: str,
     name: str,
     package: str,
-    environment: Mapping[str, str] | None = None,
+    certificate: Certificate | None = None,
 ) -> Outcome:
     """`name` is CLIENT_DIALECT. In the arguments, {main}, {openai}, {wyoming}, {voice}, {key} and
     {folder} stand for themselves."""
     assert CLIENTS_PYTHON is not None
-    async with daemon_with_doors() as (daemon, real):
+    async with daemon_with_doors(None if IS_RECORDING else certificate) as (daemon, real):
         client = await asyncio.to_thread(_version, CLIENTS_PYTHON, package)
-        async with recorded(real, client=client, name=name) as doors:
+        async with recorded(real, client=client, name=name, certificate=certificate) as doors:
             known = {
                 "main": doors.main,
                 "openai": doors.openai,
@@ -130,7 +149,6 @@ async def converse(
                     str(CLIENTS / script),
                     *(text.format(**known) for text in arguments),
                 ],
-                env={**os.environ, **(environment or {})},
                 capture_output=True,
                 text=True,
                 timeout=LONGEST_S,
@@ -160,7 +178,7 @@ async def native_speech(daemon: OwnDaemon) -> Sound:
 async def until_idle(daemon: OwnDaemon) -> str:
     """The daemon's own figures, once nobody is spoken to: an interrupted slot must become free."""
     request = urllib.request.Request(
-        daemon.url.replace("ws://", "http://") + "/metrics",
+        daemon.url.replace("ws", "http", 1) + "/metrics",
         headers={"Authorization": f"Bearer {KEY}"},
     )
     async with asyncio.timeout(10):

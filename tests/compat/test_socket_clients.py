@@ -5,6 +5,7 @@ They run in an environment of their own, as those of test_clients.py.
 """
 
 import asyncio
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from tests.compat.stage import (
     ENGINE,
     RATE,
     TEXT,
+    Certificate,
     Outcome,
     check_heard,
     converse,
     decoded,
     needs_clients,
 )
+from tests.e2e.test_security import make_certificate
 
 pytestmark = [needs_clients]
 
@@ -55,7 +58,7 @@ def test_pipecats_services(service: str, tmp_path: Path) -> None:
     assert report["errors"] == []
     if service in TIMED:
         assert len(report["heard"]["words"]) == len(TEXT.split())
-        check_cut(report["cut"], heard_s=report["cut_s"])
+        check_cut(report["cut"], sounded_s=report["sounded_s"])
     for refused in ("wrong_key", "wrong_voice"):
         assert report[refused]["audio_bytes"] == 0
         assert report[refused]["errors"], refused
@@ -63,12 +66,13 @@ def test_pipecats_services(service: str, tmp_path: Path) -> None:
     assert REASONS[service] in " ".join(report["wrong_voice"]["errors"])
 
 
-def check_cut(cut: dict[str, Any], *, heard_s: float) -> None:
-    """The agent believes what was heard: as many words as the sound has time for."""
+def check_cut(cut: dict[str, Any], *, sounded_s: float) -> None:
+    """The agent believes what was heard: as many words as there was time for. Pipecat lets words
+    pass by the clock, also when its loudspeaker stutters on a busy machine."""
     said = cut["said"].split()
     assert said == LONG.split()[: len(said)]
-    words_a_s = 1.5, 4.5
-    assert words_a_s[0] * heard_s - 2 <= len(said) <= words_a_s[1] * heard_s + 2, (said, heard_s)
+    fewest, most = 1.5 * sounded_s - 2, 4.5 * sounded_s + 2
+    assert fewest <= len(said) <= most, (said, sounded_s)
 
 
 def livekit(service: str, folder: Path) -> Outcome:
@@ -118,3 +122,30 @@ def check_words(words: list[tuple[str, float, float]], duration_s: float) -> Non
     assert words[-1][2] <= duration_s + 0.1
     if ENGINE != "sine":
         assert words[-1][2] >= 0.5 * duration_s
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_the_elevenlabs_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It speaks over TLS alone: a certificate of our own, that SSL_CERT_FILE makes it trust."""
+    chain, key = make_certificate(tmp_path, "own")
+    monkeypatch.setenv("SSL_CERT_FILE", str(chain))
+    folder = tmp_path / "heard"
+    folder.mkdir()
+    outcome = asyncio.run(
+        converse(
+            *("elevenlabs_sdk.py", folder, "https://127.0.0.1:{main}", "{key}", "{voice}"),
+            "{folder}",
+            name="sdk_elevenlabs",
+            package="elevenlabs",
+            certificate=Certificate(chain, key),
+        )
+    )
+    report = outcome.report
+    check_heard(folder / "stream.pcm", outcome.expected)
+    check_heard(folder / "stream.mp3", outcome.expected)
+    assert report["interrupted_after"] > 0
+    assert outcome.num_gone == 1
+    assert report["voices"]
+    for refused, status in (("key", 401), ("voice", 404)):
+        assert report["errors"][refused][0] == "InvalidStatus"
+        assert str(status) in report["errors"][refused][2]

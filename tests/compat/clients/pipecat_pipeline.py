@@ -80,6 +80,7 @@ async def main(service: str, address: str, key: str, voice: str, folder: Path) -
         for name, turn in (("heard", heard), ("cut", cut), ("after", after))
     }
     report["errors"] = agent.errors
+    report["sounded_s"] = cut.sounded_s
     report["cut_s"] = len(cut.audio) / 2 / RATE
     report["wrong_key"] = await failure(lambda: make(WRONG_KEY, voice))
     if service != "openai":  # it lets no voice pass that is not OpenAI's

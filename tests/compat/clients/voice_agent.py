@@ -46,6 +46,8 @@ class Turn:
     words: list[str] = dataclasses.field(default_factory=list)
     said: str = ""
     """What the history of the conversation got."""
+    sounded_s: float = 0.0
+    """From the first sound to the last, or to the interruption."""
 
 
 class Loudspeaker(BaseOutputTransport):
@@ -57,6 +59,7 @@ class Loudspeaker(BaseOutputTransport):
         self.interrupt_at_s: float | None = None
         self.was_interrupted = asyncio.Event()
         self._free_at_s = 0.0
+        self._began_s = 0.0
 
     async def start(self, frame: StartFrame) -> None:
         await super().start(frame)
@@ -65,7 +68,10 @@ class Loudspeaker(BaseOutputTransport):
     async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
         loop = asyncio.get_running_loop()
         self._free_at_s = max(self._free_at_s, loop.time()) + len(frame.audio) / (2 * RATE)
+        if not self.turn.audio:
+            self._began_s = loop.time()
         self.turn.audio += frame.audio
+        self.turn.sounded_s = loop.time() - self._began_s
         if (
             self.interrupt_at_s is not None
             and len(self.turn.audio) / 2 / RATE > self.interrupt_at_s
