@@ -25,6 +25,8 @@ from chatterbox.t3.predictor import TokenPredictor
 _M = TypeVar("_M", bound=nn.Module)
 Shape = tuple[int, ...]
 
+LISTENERS = "s3gen to listen"
+"""The kind of file that the models which hear a clip are read from."""
 # Kind of file → what of it is not loaded, and why not.
 DROPPED = {
     "t3 gpt2": {
@@ -39,7 +41,7 @@ DROPPED = {
         r"speaker_encoder\..*": "makes a voice of a clip; not needed to speak",
         r"tokenizer\..*": "makes a voice of a clip; not needed to speak",
     },
-    "s3gen to listen": {
+    LISTENERS: {
         r"(flow|mel2wav)\..*": "speaks; not needed to make a voice of a clip",
         r"tokenizer\.(_mel_filters|window)": "follow from a formula",
     },
@@ -106,6 +108,13 @@ def shapes(path: Path) -> dict[str, Shape]:
     """What a file holds, from its header alone."""
     with _opened(path) as file:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
+def can_clone(folder: Path, config: ModelConfig) -> bool:
+    """Whether a checkpoint holds the models that make a voice of a clip; reads headers alone."""
+    if not (folder / config.files.voice_encoder).is_file():
+        return False
+    return bool(kept(list(shapes(folder / config.files.s3gen)), LISTENERS))
 
 
 def read(path: Path, kind: str) -> dict[str, Tensor]:

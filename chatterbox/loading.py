@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from chatterbox.checkpoint import load_s3gen, load_t3
-from chatterbox.conditioning.loading import can_clone
+from chatterbox.checkpoint import can_clone, load_s3gen, load_t3
 from chatterbox.config import ConfigError, ModelConfig
 from chatterbox.device.backend import choose_backend
 from chatterbox.device.precision import set_precision

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 
-from chatterbox.checkpoint import CheckpointError
+from chatterbox.checkpoint import CheckpointError, can_clone
 from chatterbox.conditioning.audio_file import LONGEST_CLIP_S, READABLE
 from chatterbox.conditioning.cloner import Cloner
 from chatterbox.conditioning.voice_cache import VoiceCache, users_cache
 from chatterbox.config import ConfigError
-from chatterbox.hub.pins import HubError
+from chatterbox.hub.pins import HubError, pinned_models
 from chatterbox.variants import find_checkpoint
 from chatterbox.voice import VoiceError
 
@@ -44,6 +44,11 @@ def _make(arguments: argparse.Namespace) -> int:
     started_s = time.monotonic()
     _tell(f"looking for {arguments.model}")
     folder, config = find_checkpoint(arguments.model, offline=arguments.offline)
+    if not can_clone(folder, config):
+        raise CheckpointError(
+            f"{folder} has none of the models that listen, so it cannot clone a voice;"
+            f" {', '.join(pinned_models())} can"
+        )
     cache = None if arguments.no_cache else VoiceCache(users_cache())
     cloner = Cloner(folder, config, cache, on_step=_tell)
     cloned = cloner.clone(arguments.clip, out)

@@ -2,21 +2,12 @@
 
 from pathlib import Path
 
-from chatterbox.checkpoint import CheckpointError, filled, kept, read, shapes, under
+from chatterbox.checkpoint import LISTENERS, CheckpointError, filled, read, under
 from chatterbox.conditioning.conditionals import Conditioner
 from chatterbox.conditioning.speaker_encoder import SpeakerEncoder
 from chatterbox.conditioning.speech_tokenizer import SpeechTokenizer
 from chatterbox.conditioning.voice_encoder import VoiceEncoder
 from chatterbox.config import ModelConfig
-
-_KIND = "s3gen to listen"
-
-
-def can_clone(folder: Path, config: ModelConfig) -> bool:
-    """Whether a checkpoint holds the models that make a voice of a clip; reads headers alone."""
-    if not (folder / config.files.voice_encoder).is_file():
-        return False
-    return bool(kept(list(shapes(folder / config.files.s3gen)), _KIND))
 
 
 def load_conditioner(folder: Path, config: ModelConfig) -> Conditioner:
@@ -24,7 +15,7 @@ def load_conditioner(folder: Path, config: ModelConfig) -> Conditioner:
     `CheckpointError`, also for a checkpoint that holds none of them, as the bundled one.
     """
     path = folder / config.files.s3gen
-    tensors = read(path, _KIND)
+    tensors = read(path, LISTENERS)
     if not tensors:
         raise CheckpointError(f"{path}: no speech tokenizer; this checkpoint cannot clone a voice")
     unknown = sorted(

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
+from chatterbox.checkpoint import can_clone
 from chatterbox.conditioning.cloner import Cloner
-from chatterbox.conditioning.loading import can_clone, load_conditioner
+from chatterbox.conditioning.loading import load_conditioner
 from chatterbox.conditioning.voice_cache import VoiceCache
 from chatterbox.variants import BUNDLED, find_checkpoint
 from chatterbox.voice import Voice, VoiceError, load_voice
@@ -141,6 +142,8 @@ def test_the_command_makes_a_voice(checkpoint: Path, tmp_path: Path) -> None:
     assert refused.stderr.splitlines()[-1].startswith("python -m chatterbox.voice: not audio")
     refused = run(str(clip), "--out", str(tmp_path / "ada.wav"), *wanted[3:])
     assert "the name of a voice ends in .safetensors" in refused.stderr
+    refused = run(*wanted[:-1], str(BUNDLED))
+    assert "cannot clone a voice; english," in refused.stderr
 
 
 def test_the_models_are_loaded_once(checkpoint: Path, tmp_path: Path) -> None:
