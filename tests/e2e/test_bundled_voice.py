@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from chatterboxd_client.listening import Audio
 from chatterboxd_client.session import ContextEvent, SpeechClient
 from chatterboxd_client.spawn import own_daemon
-from daemon.protocol import AudioEnd, SegmentStart, Warned
+from daemon.protocol import AudioEnd, SegmentStart, Warned, Words
 
 TEXT = "The train leaves at nine. Please be at the station early."
 LONGEST_TEST_S = 120.0
@@ -72,6 +73,40 @@ def test_same_text_voice_and_seed_give_the_same_samples() -> None:
         other, _, _ = await spoken(client, "Good morning.", format="pcm_s16le", seed=4)
         assert np.array_equal(first, again)
         assert not np.array_equal(first, other)
+
+    with_daemon(scenario)
+
+
+def test_words_come_with_the_audio_that_they_are_in() -> None:
+    """By the wire's own rules: in order, within the audio, each before the audio it ends in; and a
+    transcript that stops where the listener did."""
+
+    async def scenario(client: SpeechClient) -> None:
+        assert client.begin.word_times == "exact"
+        context = await client.open(format="pcm_s16le", max_lead_ms=60_000)
+        await context.send_text(TEXT)
+        await context.end()
+        received = 0
+        async for event in context.events():
+            if isinstance(event, Audio):
+                received += len(event.samples)
+            elif isinstance(event, Words):
+                assert all(word.end_sample >= received for word in event.words)
+        words = context.words
+        assert [word.text for word in words] == TEXT.split()
+        assert all(TEXT[word.start : word.end] == word.text for word in words)
+        assert all(left.end_sample <= right.sample for left, right in pairwise(words))
+        assert words[-1].end_sample <= received
+        third = words[2]
+        for played_ms, heard in (
+            (third.end_sample / 24 - 1, TEXT[: words[1].end]),
+            (third.end_sample / 24 + 1, TEXT[: third.end]),
+        ):
+            context = await client.open(max_lead_ms=60_000)
+            await context.send_text(TEXT)
+            await context.end()
+            assert [event async for event in context.events()]
+            assert (await context.cancel(played_ms=played_ms)).text_spoken == heard
 
     with_daemon(scenario)
 

@@ -4,6 +4,7 @@
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from chatterbox.config import ModelConfig, TextConfig
 from chatterbox.loading import load_front_end
 from chatterbox.text.front_end import FrontEnd
 from chatterbox.text.phonemes import FrontEndMissing, PhonemeFrontEnd
+from tests.unit.test_places import TEXTS
 
 SYMBOLS = ["<pad>", "<start>", *" !,.:;?—AIOQSTWYbdfhijklmnpstuvwzæðŋɐɑɔəɛɜɡɪɹɾʃʊʌʒʔʤʧˈˌθᵊᵻ"]
 
@@ -99,6 +101,46 @@ def test_it_is_a_front_end() -> None:
     )
     assert isinstance(front_end, PhonemeFrontEnd)
     assert front_end.separator == SYMBOLS.index(" ")
+
+
+def test_every_word_has_its_tokens(front_end: PhonemeFrontEnd) -> None:
+    """Guards word times: each place has sounds of its own, in order, and no pause at its edges."""
+    for text in TEXTS:
+        encoded = front_end.encode(text)
+        sounds = [SYMBOLS[token] for token in encoded.tokens]
+        assert bool(encoded.words) == bool(sounds)
+        for left, right in pairwise(encoded.words):
+            assert left.last <= right.first
+            assert left.runs[-1][1] <= right.runs[0][0]
+        for word in encoded.words:
+            edges = sounds[word.first], sounds[word.last - 1]
+            assert not {*edges} & set(" .,!?;:—"), text
+        covered = {k for word in encoded.words for k in range(word.first, word.last)}
+        left_over = {sounds[k] for k in range(len(sounds)) if k not in covered}
+        assert left_over <= set(" .,!?;:—"), text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("He paid $5.", "He=hˌi paid=pˈAd $5.=fˈIv dˈɑləɹz"),
+        (
+            "Well... I left, e.g. then.",
+            "Well...=wˈɛl I=ˌI left,=lˈɛft e.g.=fɔɹ ɪɡzˈæmpəl then.=ðˈɛn",
+        ),
+        ("😀 No way—really?", "No=nˈO way—really?=wˈA, ɹˈiᵊli"),
+    ],
+)
+def test_words_and_their_phonemes(front_end: PhonemeFrontEnd, text: str, words: str) -> None:
+    """Guards the way from characters to tokens: off by one, and each word begins in its pause."""
+    encoded = front_end.encode(text)
+    told = [
+        "+".join(text[start:end] for start, end in word.runs)
+        + "="
+        + "".join(SYMBOLS[token] for token in encoded.tokens[word.first : word.last])
+        for word in encoded.words
+    ]
+    assert " ".join(told) == words
 
 
 def test_a_sentence_is_read_within_milliseconds(front_end: PhonemeFrontEnd) -> None:
