@@ -387,6 +387,8 @@ class Daemon:
             session.break_off(GoingAway("the daemon shuts down"))
         if self._studio is not None:
             self._studio.break_off(EngineFailed("the daemon shuts down"))
+        if self._switchboard is not None:
+            self._switchboard.break_off()
         await self._wait_for_sessions(3 * _CLOSE_S)
         # 4. The port is closed, and with the last connection so is the server.
         server.close()

@@ -178,6 +178,12 @@ class Line:
         self._is_draining = True
         self._close_if_drained()
 
+    def break_off(self) -> None:
+        """Close soon, whatever is owed: the last errors get a moment to leave."""
+        self.drain()
+        going = GoingAway("the daemon shuts down")
+        self._loop.call_later(_CLOSE_S, self.hang_up, going.close_code, str(going))
+
     async def _converse(self, converse: Callable[["Line"], Awaitable[None]]) -> None:
         await converse(self)
         if not self._over.done():

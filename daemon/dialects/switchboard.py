@@ -98,5 +98,10 @@ class Switchboard:
         for line in list(self._lines):
             line.drain()
 
+    def break_off(self) -> None:
+        """Lines end, whatever they owe."""
+        for line in list(self._lines):
+            line.break_off()
+
     async def wait_until_quiet(self) -> None:
         await self._is_quiet.wait()

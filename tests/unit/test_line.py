@@ -164,6 +164,22 @@ def test_a_drain_waits_for_what_is_owed() -> None:
     assert connection.closed[0][0] == 1001
 
 
+def test_breaking_off_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A context that is owed for ever would keep the daemon from ending."""
+    monkeypatch.setattr("daemon.dialects.line._CLOSE_S", 0.01)
+
+    async def converse(line: Line) -> None:
+        with line.busy():
+            await line.receive()
+
+    async def beside(line: Line) -> None:
+        await asyncio.sleep(0)
+        line.break_off()
+
+    connection = on_line(converse, beside=beside)
+    assert connection.closed == [(1001, "the daemon shuts down")]
+
+
 def test_who_takes_nothing_is_given_up() -> None:
     """In every task that waits for room; one of them is enough to know."""
 
