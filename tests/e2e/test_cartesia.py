@@ -5,6 +5,7 @@ import base64
 import contextlib
 import json
 import random
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +15,9 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from chatterboxd_client.session import SpeechClient
 from tests.e2e.wire import Running, run, running
-from tests.fakes import FragileEngine, RecordingEngine
+from tests.fakes import CloningSineEngine, FragileEngine, RecordingEngine
 
 TEXT = "Hello there. How are you today?"
 LONG = "This is one long sentence after the other. " * 20
@@ -333,6 +335,30 @@ def test_voices_are_found_by_name_and_strangers_get_the_default() -> None:
                 heard = await client.hear("a")
                 assert heard.order == ["error", "done"]
                 assert "nobody" in heard.messages[0]["message"]
+
+    run(talk())
+
+
+def test_a_voice_of_somebodys_own_is_spoken_to_its_owner_alone() -> None:
+    """Who had a voice made expects it behind every door; to others it must not even exist."""
+
+    async def talk() -> None:
+        other = f"{TOKEN}-of-bob"
+        async with (
+            running(
+                build=CloningSineEngine,
+                clone_command=(sys.executable, "-m", "tests.fake_listener"),
+                tokens=(f"anna={TOKEN}", f"bob={other}"),
+            ) as daemon,
+            await SpeechClient.connect(daemon.url, token=TOKEN) as anna,
+        ):
+            made = await anna.clone_voice(b"clip", name="me", consent=True)
+            for token, order in ((TOKEN, ["chunk", "done"]), (other, ["error", "done"])):
+                async with Service(daemon).client(f"&api_key={token}") as client:
+                    sound = {"voice": made.voice, "add_timestamps": False}
+                    await client.say("a", "Hi.", more=False, **sound)
+                    assert (await client.hear("a")).order == order
+            assert [item.voice for item in daemon.engine.diary.started] == [made.voice]
 
     run(talk())
 

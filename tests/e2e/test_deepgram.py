@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import random
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +15,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
+from chatterboxd_client.session import SpeechClient
 from tests.e2e.wire import Running, run, running
-from tests.fakes import FragileEngine, RecordingEngine
+from tests.fakes import CloningSineEngine, FragileEngine, RecordingEngine
 
 TEXT = "Hello there. How are you today?"
 LONG = "This is one long sentence after the other. " * 20
@@ -387,6 +389,36 @@ def test_what_cannot_be_met_is_refused_before_the_upgrade_with_the_reason() -> N
                 status, code, about = await deepgram.refusal(base + query)
                 assert (status, code) == (400, expected), query
                 assert "set-cookie" not in about
+
+    run(talk())
+
+
+def test_a_voice_of_somebodys_own_is_spoken_to_its_owner_alone() -> None:
+    """Who had a voice made expects it behind every door; to others it must not even exist."""
+
+    async def talk() -> None:
+        other = f"{TOKEN}-of-bob"
+        async with (
+            running(
+                build=CloningSineEngine,
+                clone_command=(sys.executable, "-m", "tests.fake_listener"),
+                tokens=(f"anna={TOKEN}", f"bob={other}"),
+            ) as daemon,
+            await SpeechClient.connect(daemon.url, token=TOKEN) as anna,
+        ):
+            made = await anna.clone_voice(b"clip", name="me", consent=True)
+            url = f"ws://127.0.0.1:{daemon.port}{FLUX}?model={made.voice}"
+            hers = {"Authorization": f"Token {TOKEN}"}
+            async with connect(url, additional_headers=hers) as connection:
+                client = Client(connection)
+                await client.speak("Hi.")
+                await client.send("Flush")
+                assert (await client.until("SpeechMetadata")).audio
+            assert daemon.engine.diary.started[-1].voice == made.voice
+            status, code, _ = await Service(daemon).refusal(
+                url, additional_headers={"Authorization": f"Token {other}"}
+            )
+            assert (status, code) == (400, "MODEL_NOT_FOUND")
 
     run(talk())
 
