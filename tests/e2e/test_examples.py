@@ -1,7 +1,8 @@
-"""examples/ and the snippets of docs/connect.md, as a user runs them."""
+"""examples/, as a user runs them."""
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import wave
@@ -9,7 +10,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from wyoming.client import AsyncTcpClient
+from wyoming.info import Describe, Info
 
+from chatterboxd_client.spawn import own_daemon
 from daemon.dialects.openai_wire import AUDIO_FORMATS
 from tests.e2e.wire import Running, run, running
 
@@ -95,6 +99,24 @@ def test_curl_writes_every_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             assert out.stat().st_size > 2000
 
     run(with_daemon(talk))
+
+
+def test_home_assistants_set_up_answers() -> None:
+    """A setting that was renamed must not be found out by whoever wants a voice at home."""
+
+    async def talk() -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        arguments = ["--config", "examples/home_assistant.toml", "--engine", "sine"]
+        arguments += ["--wyoming", f"tcp://127.0.0.1:{port}"]
+        async with own_daemon(arguments), AsyncTcpClient("127.0.0.1", port) as client:
+            await client.write_event(Describe().event())
+            answer = await client.read_event()
+        assert answer is not None
+        assert Info.from_event(answer).tts[0].supports_synthesize_streaming
+
+    asyncio.run(talk())
 
 
 async def with_daemon(talk: Callable[[Running], Awaitable[None]]) -> None:
