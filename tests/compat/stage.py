@@ -27,7 +27,9 @@ from tests.compat.recorder import Recorder
 from tests.compat.recording import FOLDER, KEY, Recording
 
 CLIENTS = Path(__file__).parent / "clients"
-CLIENTS_PYTHON = os.environ.get("CLIENTS_PYTHON")
+_PYTHON = os.environ.get("CLIENTS_PYTHON")
+# Not resolved: that it lies in an environment is known by the link.
+CLIENTS_PYTHON = None if _PYTHON is None else os.path.abspath(_PYTHON)
 ENGINE = os.environ.get("COMPAT_ENGINE", "chatterbox")
 IS_RECORDING = bool(os.environ.get("COMPAT_RECORD"))
 """Together with COMPAT_ENGINE=sine: recordings name its voice."""
