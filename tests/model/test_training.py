@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from chatterbox.checkpoint import load_s3gen, load_t3
-from chatterbox.config import SPEECH_CODES, FlowConfig, ModelConfig
+from chatterbox.config import SPEECH_CODES, ConfigError, FlowConfig, ModelConfig
+from chatterbox.loading import load_token_phonemes
 from chatterbox.s3gen.vocoder import HiFT
 from chatterbox.s3gen.windows import TokenSchedule
 from chatterbox.t3.model import T3, causal_bias
@@ -19,6 +20,7 @@ from chatterbox.token_names import LEVELS
 from chatterbox.training import stages
 from chatterbox.training.curves import read_log
 from chatterbox.training.dataset import SpeechData
+from chatterbox.training.export import write_config
 from chatterbox.training.flow import DecoderTrainee, schedule_starts
 from chatterbox.training.loop import Budget, Optimisation, Optimizers, load_trained, train
 from chatterbox.training.mel import log_mel
@@ -27,7 +29,7 @@ from chatterbox.training.speed import fast_training
 from chatterbox.training.symbols import PHONEMES, symbol_ids, symbol_table
 from chatterbox.training.t3 import IGNORED, T3Stage, T3Trainee, t3_speaker, used_codes
 from chatterbox.training.teacher import TOKEN_SAMPLES, Clip, save_shard, sound_span
-from chatterbox.training.tokenizer import Codebook, Timing, TokenTable
+from chatterbox.training.tokenizer import STATES_FILE, Codebook, Timing, TokenTable
 from chatterbox.training.vocoder import VocoderStage
 from chatterbox.training.voice import PROMPT_TOKENS, VoicePrompt
 from chatterbox.voice import load_voice
@@ -319,6 +321,19 @@ def test_every_token_has_its_own_meaning() -> None:
     assert len({tuple(parts) for parts in codebook.parts.tolist()}) == SPEECH_CODES
     for pair in codebook.states:
         assert pair[1] * 2 in codebook.states, "a rare pair falls back on this"
+
+
+def test_an_exported_voice_keeps_the_names_of_its_tokens(tmp_path: Path) -> None:
+    """Guards word times: without them a voice trained again would fall back on an estimate."""
+    tiny = STATES_FILE.parent
+    write_config(tiny / "config.json", tmp_path)
+    config = ModelConfig.load(tmp_path / "config.json")
+    exported = load_token_phonemes(tmp_path, config)
+    assert exported is not None
+    assert np.array_equal(exported[LEVELS * 2], [config.text.symbols.index("ə")] * 2)
+    assert (exported >= 0).all(), "every state names phonemes that the front end can write"
+    with pytest.raises(ConfigError, match="No such file"):
+        load_token_phonemes(tmp_path / "elsewhere", config)
 
 
 def test_token_table_folds() -> None:

@@ -17,6 +17,10 @@ from chatterbox.api import (
 )
 from chatterbox.engine import ChatterboxEngine
 from chatterbox.loading import load_engine
+from chatterbox.t3.model import T3
+from chatterbox.timing import HALF_SAMPLES, Alignment
+from chatterbox.training.evaluation.attention import attention_to_text
+from chatterbox.training.evaluation.word_times import ends_by_attention
 from tests.model.random_engine import CONFIG, random_engine, segment
 
 SLOT = SlotIndex(0)
@@ -113,6 +117,32 @@ def test_the_bundled_voice_pauses_between_its_words_and_nowhere_else(
             middle = pause[len(pause) // 4 : -len(pause) // 4]
             word = samples[right.start_sample : right.end_sample]
             assert loudness_db(middle) < loudness_db(word) - 15
+
+
+def test_attention_that_was_taught_to_follow_agrees(bundled: ChatterboxEngine) -> None:
+    """Guards the comparison: weights of other positions or rows would lose without a fair trial."""
+    model = bundled.stages.t3.model
+    assert isinstance(model, T3)
+    assert bundled.token_phonemes is not None
+    bundled.start(
+        SLOT, Segment(id=SegmentId(1), text="One small word follows another.", voice="heart")
+    )
+    progress = bundled._busy(SLOT)
+    while not progress.finished:
+        bundled.step([SLOT])
+    text = progress.part.text_tokens
+    tokens = bundled.stages.t3.state.tokens[SLOT, : progress.part.tokens].tolist()
+    bundled.release(SLOT)
+    weights = attention_to_text(model, bundled._voices["heart"].condition, text, tokens)
+    alignment = Alignment(text, bundled.token_phonemes)
+    for token in tokens:
+        alignment.push(token)
+    by_name = alignment.ends(alignment.num_halves, is_whole=True) * HALF_SAMPLES / SAMPLE_RATE
+    by_head = ends_by_attention(weights[1, 0])
+    assert np.median(np.abs(by_head - by_name)) < 0.06
+    assert np.median(np.abs(ends_by_attention(weights[0, 1]) - by_name)) > 0.06, (
+        "not every head does"
+    )
 
 
 def test_what_is_written_in_other_ways_is_timed_as_it_is_written(
