@@ -46,6 +46,11 @@ class HubFiles:
     """File → other content than what its hash says."""
     knows_ranges: bool = True
     is_hub: bool = True
+    stalls: bool = False
+    """Large content stops after its first byte, until the server ends."""
+    ended: threading.Event = field(default_factory=threading.Event)
+    tokens: list[tuple[str, str]] = field(default_factory=list)
+    """(path, Authorization) of every request that brought one."""
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     """(method, path, range)."""
 
@@ -71,6 +76,8 @@ class _Answers(BaseHTTPRequestHandler):
     def _answer(self, *, has_body: bool) -> None:
         hub, name = self.hub, self.path.rsplit("/", 1)[-1]
         hub.requests.append((self.command, self.path, self.headers.get("Range")))
+        if token := self.headers.get("Authorization"):
+            hub.tokens.append((self.path, token))
         if name in hub.status:
             status, headers = hub.status[name]
             self._send(status, headers, b"", has_body=False)
@@ -109,7 +116,12 @@ class _Answers(BaseHTTPRequestHandler):
         self.end_headers()
         if not has_body:
             return
-        if self.path.startswith("/lfs/") and self.hub.cut_after:
+        if self.path.startswith("/lfs/") and self.hub.stalls:
+            self.wfile.write(body[:1])
+            self.wfile.flush()
+            self.hub.ended.wait()
+            self.close_connection = True
+        elif self.path.startswith("/lfs/") and self.hub.cut_after:
             self.wfile.write(body[: self.hub.cut_after.pop(0)])
             self.wfile.flush()
             self.close_connection = True
@@ -127,6 +139,7 @@ def serving(hub: HubFiles) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
+        hub.ended.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -152,22 +165,28 @@ def write_pins(
 
 
 _WITH_TABLE = (
-    "import sys, pathlib, chatterbox.hub.pins as pins, chatterbox.hub.transfer as transfer\n"
+    "import sys, pathlib, runpy, chatterbox.hub.pins as pins, chatterbox.hub.transfer as transfer\n"
     "pins.TABLE, transfer.RETRY_S = pathlib.Path(sys.argv.pop(1)), 0.0\n"
-    "from chatterbox.hub.__main__ import main\n"
-    "sys.exit(main())"
+    "sys.argv = sys.argv[1:]\n"
+    "runpy.run_module(sys.argv[0], run_name='__main__')"
 )
 
 
-def start_hub_command(
-    table: Path, home: Path, endpoint: str, *arguments: str, **environ: str
+def start_program(
+    module: str,
+    *arguments: str,
+    table: Path,
+    home: Path,
+    endpoint: str,
+    stderr: int = subprocess.PIPE,
+    **environ: str,
 ) -> "subprocess.Popen[str]":
-    """`python -m chatterbox.hub` with another table, cache and hub."""
+    """`python -m module` with another table, cache and hub."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     return subprocess.Popen(
-        [sys.executable, "-c", _WITH_TABLE, str(table), *arguments],
+        [sys.executable, "-c", _WITH_TABLE, str(table), module, *arguments],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         cwd=ROOT,
         env=kept | {"HF_HOME": str(home), "HF_ENDPOINT": endpoint} | environ,

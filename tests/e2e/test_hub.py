@@ -1,10 +1,17 @@
 """`python -m chatterbox.hub` against a local server of the hub's routes, whole and broken."""
 
+import contextlib
+import fcntl
+import os
+import pty
 import re
 import shutil
+import signal
+import struct
+import termios
 from collections.abc import Iterator
 from pathlib import Path
-from subprocess import Popen
+from subprocess import PIPE, Popen
 
 import pytest
 
@@ -15,7 +22,7 @@ from tests.e2e.hub_server import (
     REVISION,
     HubFiles,
     serving,
-    start_hub_command,
+    start_program,
     write_pins,
 )
 
@@ -51,7 +58,20 @@ class Place:
         return self.home / "hub" / ("models--" + REPOSITORY.replace("/", "--"))
 
     def start(self, *arguments: str, **environ: str) -> "Popen[str]":
-        return start_hub_command(self._table, self.home, self._endpoint, *arguments, **environ)
+        return self.start_program("chatterbox.hub", *arguments, **environ)
+
+    def start_program(
+        self, module: str, *arguments: str, stderr: int = PIPE, **environ: str
+    ) -> "Popen[str]":
+        return start_program(
+            module,
+            *arguments,
+            table=self._table,
+            home=self.home,
+            endpoint=self._endpoint,
+            stderr=stderr,
+            **environ,
+        )
 
     def run(self, *arguments: str, **environ: str) -> tuple[int, str, str]:
         """Exit status, standard output, standard error."""
@@ -249,3 +269,40 @@ def test_a_full_disk_is_known_before(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setattr(checking, "pinned_models", lambda: {"big": model})
     with pytest.raises(HubError, match=r"needs 1000000\.00 GB more .* HF_HOME names another"):
         checking.checkout("big")
+
+
+def test_a_terminal_gets_a_bar(place: Place) -> None:
+    """Three gigabytes without a sign of life look like a hang."""
+    screen, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    shown = b""
+    with place.start_program("chatterbox.hub", "tiny", stderr=terminal) as command:
+        os.close(terminal)
+        with contextlib.suppress(OSError):  # what reading says once the other end is closed
+            while block := os.read(screen, 65_536):
+                shown += block
+    os.close(screen)
+    assert command.returncode == 0
+    assert re.search(rb"t3\.safetensors: 100%.*5\.12M/5\.12M", shown), shown
+
+
+def test_a_token_goes_to_the_hub_alone(hub: HubFiles, place: Place) -> None:
+    """The content lies on another host, which has no business with anybody's token."""
+    assert place.run("tiny", HF_TOKEN="hf_secret")[0] == 0
+    assert hub.ranges(BIG) == [None]
+    assert {token for _, token in hub.tokens} == {"Bearer hf_secret"}
+    assert not [path for path, _ in hub.tokens if path.startswith("/lfs/")]
+
+
+def test_a_daemon_that_fetches_can_be_stopped(hub: HubFiles, place: Place) -> None:
+    """An operator who sees the wrong model arrive wants the next prompt, not the end of it."""
+    hub.stalls = True
+    with place.start_program("daemon", "--model", "tiny", "--port", "0") as daemon:
+        assert daemon.stderr is not None
+        said = next((line for line in daemon.stderr if "fetching 4 files" in line), "")
+        daemon.send_signal(signal.SIGTERM)
+        _, rest = daemon.communicate(timeout=60)
+    assert "into" in said
+    assert daemon.returncode == 0, rest
+    assert "HTTP Request" not in rest
+    assert not (place.snapshot / BIG).exists()
