@@ -117,8 +117,8 @@ class Judge:
         lengths = [len(chunk) for chunk in chunks]
         self.note("B estimate", _estimated(text, len(samples)), truth)
         for name, pace in (("first", self.first_pace), ("later", self.paces.of("", None))):
-            told = _estimated_live(text, lengths, pace)
-            self.note(f"B estimate while it comes, {name}", told, truth)
+            estimated = _estimated_live(text, lengths, pace)
+            self.note(f"B estimate while it comes, {name}", estimated, truth)
         self.paces.note("", None, text, len(samples))
         part = progress.part
         tokens = engine.stages.t3.state.tokens[SLOT, : part.tokens].tolist()
