@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -178,8 +178,8 @@ def start_program(
     table: Path,
     home: Path,
     endpoint: str,
+    environ: Mapping[str, str],
     stderr: int = subprocess.PIPE,
-    **environ: str,
 ) -> "subprocess.Popen[str]":
     """`python -m module` with another table, cache and hub."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
@@ -189,5 +189,5 @@ def start_program(
         stderr=stderr,
         text=True,
         cwd=ROOT,
-        env=kept | {"HF_HOME": str(home), "HF_ENDPOINT": endpoint} | environ,
+        env=kept | {"HF_HOME": str(home), "HF_ENDPOINT": endpoint} | dict(environ),
     )

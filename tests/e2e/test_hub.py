@@ -9,7 +9,7 @@ import shutil
 import signal
 import struct
 import termios
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from subprocess import PIPE, Popen
 
@@ -58,10 +58,14 @@ class Place:
         return self.home / "hub" / ("models--" + REPOSITORY.replace("/", "--"))
 
     def start(self, *arguments: str, **environ: str) -> "Popen[str]":
-        return self.start_program("chatterbox.hub", *arguments, **environ)
+        return self.start_program("chatterbox.hub", *arguments, environ=environ)
 
     def start_program(
-        self, module: str, *arguments: str, stderr: int = PIPE, **environ: str
+        self,
+        module: str,
+        *arguments: str,
+        stderr: int = PIPE,
+        environ: Mapping[str, str] | None = None,
     ) -> "Popen[str]":
         return start_program(
             module,
@@ -70,7 +74,7 @@ class Place:
             home=self.home,
             endpoint=self._endpoint,
             stderr=stderr,
-            **environ,
+            environ=environ or {},
         )
 
     def run(self, *arguments: str, **environ: str) -> tuple[int, str, str]:
