@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -59,11 +60,12 @@ class Outcome:
     expected: Sound
     counted: str
 
-    @property
-    def num_gone(self) -> float:
-        """Utterances whose client went away."""
-        lines = [line for line in self.counted.splitlines() if 'outcome="gone"' in line]
-        return sum(float(line.split()[-1]) for line in lines if "utterances_total" in line)
+    def num_ended(self, how: str) -> float:
+        """Utterances, by how they ended: complete, cancelled, gone (their client was), failed."""
+        found = re.search(
+            rf'^chatterboxd_utterances_total{{outcome="{how}"}} (\S+)$', self.counted, flags=re.M
+        )
+        return float(found[1]) if found else 0.0
 
 
 def free_port() -> int:

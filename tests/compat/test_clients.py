@@ -31,7 +31,7 @@ def test_the_openai_package(tmp_path: Path) -> None:
     assert "tts-1" in report["models"]
     assert report["errors"]["token"] == ["AuthenticationError", "invalid_api_key", None, 401]
     assert report["errors"]["voice"] == ["BadRequestError", "unknown_voice", "voice", 400]
-    assert outcome.num_gone == 1
+    assert outcome.num_ended("gone") == 1
 
 
 def test_pipecats_openai_service(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_pipecats_openai_service(tmp_path: Path) -> None:
         check_heard(tmp_path / f"{name}.pcm", outcome.expected, slack_s=0.5)
         assert report[name]["kinds"] == ["TTSStartedFrame", "TTSStoppedFrame"]
     assert report["cut_s"] < 4, "the whole text is a minute"
-    assert outcome.num_gone == 1
+    assert outcome.num_ended("gone") == 1
     assert report["errors"] == []
     assert report["wrong_key"]["audio_bytes"] == 0
     error = report["wrong_key"]["errors"][0]
@@ -71,7 +71,7 @@ def test_livekits_openai_plugin(tmp_path: Path) -> None:
         assert report[name], "the last event is final"
         check_heard(tmp_path / f"{name}.pcm", outcome.expected)
     assert report["interrupted_after"] > 0
-    assert outcome.num_gone == 1
+    assert outcome.num_ended("gone") == 1
     assert report["error"] == 401
 
 
@@ -89,5 +89,5 @@ def test_the_wyoming_client(tmp_path: Path) -> None:
         check_heard(path, outcome.expected)
     assert len(list(tmp_path.glob("*.pcm"))) == 2
     assert report["bench"] == {"streaming": True, "non_streaming": True}
-    assert outcome.num_gone == 1
+    assert outcome.num_ended("gone") == 1
     assert report["error"] == "unknown_voice"
