@@ -4,17 +4,14 @@ One utterance is what the wire calls a context. It cuts its text, puts the audio
 order (a later segment may be generated early), inserts the pauses, and knows which text was spoken.
 """
 
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NewType
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chatterbox.api import (
-    SAMPLE_RATE,
     EngineEvent,
     Lexicon,
     PcmChunk,
@@ -22,30 +19,26 @@ from chatterbox.api import (
     SegmentFailed,
     SegmentId,
     SegmentWarning,
-    SpokenWord,
     WordsTimed,
     WordTimes,
 )
 from daemon.errors import TextAfterEnd, TextTooLong
 from daemon.markup import Break, Markup
-from daemon.segmenter import Pause, Piece, Segmenter
+from daemon.outputs import FlushReached as FlushReached
+from daemon.outputs import Samples as Samples
+from daemon.outputs import SegmentBegun as SegmentBegun
+from daemon.outputs import SegmentTrouble as SegmentTrouble
+from daemon.outputs import TimedWord as TimedWord
+from daemon.outputs import UtteranceEnded as UtteranceEnded
+from daemon.outputs import UtteranceOutput as UtteranceOutput
+from daemon.outputs import WordsSpoken as WordsSpoken
+from daemon.part import TAIL_MS, Part, samples_of
+from daemon.segmenter import Piece, Segmenter
 from daemon.word_estimate import Paces, WordEstimate
 
 UtteranceId = NewType("UtteranceId", int)
 """Names one utterance of the whole daemon; never reused."""
 
-_PAUSE_MS: Mapping[Pause, int] = {
-    Pause.NONE: 30,
-    Pause.SHORT: 120,
-    Pause.CLAUSE: 180,
-    Pause.SENTENCE: 300,
-    Pause.PARAGRAPH: 500,
-}
-_TAIL_MS = 30
-"""Silence that follows every segment at once, the last one too. It pushes the segment's last
-samples out of the packet being filled and through the codec's lookahead (20 + 6.5 ms), so that a
-writer who stalls does not cut a word. No pause is shorter, so the total does not depend on when
-text arrived."""
 _NUM_SEEDS = 2**31
 _LONGEST_BREAK_MS = 10_000
 _MOST_WARNINGS = 10
@@ -85,137 +78,6 @@ class SpeechSettings:
     lexicons: tuple[Lexicon, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentBegun:
-    """The samples that follow belong to this piece of text; `sample` is where they start."""
-
-    index: int
-    piece: Piece
-    sample: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Samples:
-    """The next samples of the utterance: speech, or the silence of a pause."""
-
-    samples: NDArray[np.float32]
-    is_pause: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimedWord:
-    """Characters `start` up to `end` of the utterance's text, heard from `start_sample` to
-    `end_sample` of its audio.
-    """
-
-    text: str
-    start: int
-    end: int
-    start_sample: int
-    end_sample: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WordsSpoken:
-    """The next words, in order. Each comes before the `Samples` that go past its end, and if its
-    time is known so early, before those it begins in; all of a segment before its tail.
-    """
-
-    words: tuple[TimedWord, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlushReached:
-    number: int
-    end: int
-    sample: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentTrouble:
-    """A warning about a segment, or with `is_failure` the news that it is left out. Without an
-    index it is about the text.
-    """
-
-    index: int | None
-    code: str
-    message: str
-    is_failure: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UtteranceEnded:
-    num_samples: int
-    num_segments: int
-    num_chars: int
-
-
-UtteranceOutput = (
-    SegmentBegun | Samples | WordsSpoken | FlushReached | SegmentTrouble | UtteranceEnded
-)
-
-
-@dataclass(slots=True)
-class _Part:
-    """One segment on its way from text to samples."""
-
-    index: int
-    piece: Piece
-    start_sample: int | None = None
-    num_samples: int = 0
-    is_ended: bool = False
-    has_tail: bool = False
-    is_before_break: bool = False
-    """The text says how long the pause after it is."""
-    held_back: list[NDArray[np.float32]] = field(default_factory=list)
-    estimate: WordEstimate | None = None
-    """Where its engine tells no times."""
-    waiting_words: deque[SpokenWord] = field(default_factory=deque)
-    words: list[TimedWord] = field(default_factory=list)
-    """Those given out."""
-
-    @property
-    def later_pause_samples(self) -> int:
-        """The pause that follows if another segment does, less what the tail gave already."""
-        if self.is_before_break or not self.num_samples:
-            return 0
-        return _samples_of(_PAUSE_MS[self.piece.pause] - _TAIL_MS)
-
-    def drop_words(self) -> None:
-        """What has not been timed will not be spoken."""
-        self.estimate = None
-        self.waiting_words.clear()
-
-    def take_words(self, num_samples: int, *, pace: float) -> list[UtteranceOutput]:
-        """The words to give out before so many samples of it are."""
-        assert self.start_sample is not None
-        if self.estimate is not None:
-            held = sum(samples.size for samples in self.held_back)
-            self.waiting_words += self.estimate.words_until(
-                num_samples,
-                num_left=self.num_samples,
-                total=self.num_samples + held if self.is_ended else None,
-                pace=pace,
-            )
-        words = []
-        while self.waiting_words and (
-            self.waiting_words[0].start_sample < num_samples
-            or (self.is_ended and not self.held_back)
-        ):
-            words.append(self._placed(self.waiting_words.popleft(), self.start_sample))
-        self.words += words
-        return [WordsSpoken(words=tuple(words))] if words else []
-
-    def _placed(self, word: SpokenWord, start_sample: int) -> TimedWord:
-        return TimedWord(
-            text=self.piece.text[word.start : word.end],
-            start=self.piece.start + word.start,
-            end=self.piece.start + word.end,
-            start_sample=start_sample + word.start_sample,
-            end_sample=start_sample + word.end_sample,
-        )
-
-
 @dataclass(slots=True)
 class _Mark:
     """What lies between two segments: a flush, or a pause that the text asks for."""
@@ -228,10 +90,6 @@ class _Mark:
     """None: it is a flush."""
     end_sample: int | None = None
     """Of a pause that was given out."""
-
-
-def _samples_of(duration_ms: int) -> int:
-    return duration_ms * SAMPLE_RATE // 1000
 
 
 class Utterance:
@@ -258,8 +116,8 @@ class Utterance:
         self._paces = paces or Paces()
         self._text: list[str] = []
         self._num_chars = 0
-        self._parts: list[_Part] = []
-        self._part_of_segment: dict[SegmentId, _Part] = {}
+        self._parts: list[Part] = []
+        self._part_of_segment: dict[SegmentId, Part] = {}
         self._head = 0  # the part whose audio may leave now
         self._num_samples = 0
         self._is_complete = False
@@ -357,7 +215,7 @@ class Utterance:
             _Mark(
                 num_parts=len(self._parts),
                 end=self._segmenter.num_chars,
-                break_samples=_samples_of(duration_ms),
+                break_samples=samples_of(duration_ms),
             )
         )
 
@@ -375,7 +233,7 @@ class Utterance:
             self._break_ms_here = 0
         for piece in pieces:
             estimate = WordEstimate(piece.text) if self._word_times == "estimated" else None
-            part = _Part(index=len(self._parts), piece=piece, estimate=estimate)
+            part = Part(index=len(self._parts), piece=piece, estimate=estimate)
             segment = Segment(
                 id=self._next_segment_id(),
                 text=piece.text,
@@ -438,7 +296,7 @@ class Utterance:
                     settings, text = self._settings, part.piece.text
                     self._paces.note(settings.voice, settings.language, text, part.num_samples)
                 self._gap_asked = 0
-                self._gap_given = _samples_of(_TAIL_MS) if part.num_samples else 0
+                self._gap_given = samples_of(TAIL_MS) if part.num_samples else 0
                 outputs += self._silence(self._gap_given)
             outputs += self._pass_marks(num_parts=self._head + 1)
             if self._head + 1 == len(self._parts):
@@ -447,7 +305,7 @@ class Utterance:
             self._head += 1
         return outputs + self._end_if_all_left()
 
-    def _release(self, part: _Part) -> list[UtteranceOutput]:
+    def _release(self, part: Part) -> list[UtteranceOutput]:
         outputs: list[UtteranceOutput] = []
         if part.held_back and part.start_sample is None:
             part.start_sample = self._num_samples
@@ -493,7 +351,7 @@ class Utterance:
         self._gap_asked += num_samples
         missing = max(0, self._gap_asked - self._gap_given)
         self._gap_given += missing
-        step = _samples_of(_BREAK_STEP_MS)
+        step = samples_of(_BREAK_STEP_MS)
         sizes = [step] * (missing // step) + [missing % step]
         return [output for size in sizes for output in self._silence(size)]
 
