@@ -23,6 +23,14 @@ MEL_FRAMES_PER_TOKEN = 2
 SAMPLES_PER_MEL_FRAME = 480
 SPEECH_CODES = 6561
 """Speech tokens with sound behind them are 0 … 6560 (3^8 codes of the finite scalar quantiser)."""
+SPEED = OptionSpec(
+    name="speed",
+    default=1.0,
+    minimum=0.5,
+    maximum=2.0,
+    description="How fast it is said, at the same pitch; 2 takes half the time.",
+)
+"""Of every checkpoint: the mel is stretched between the flow and the vocoder."""
 LOOKAHEAD_TOKENS = 3
 """Tokens that the flow encoder's convolution sees ahead of the last one that becomes mel."""
 
@@ -220,4 +228,4 @@ class ModelConfig:
     @property
     def options(self) -> tuple[OptionSpec, ...]:
         """The generation options that this model honours."""
-        return option_specs(self.t3, self.sampling)
+        return (*option_specs(self.t3, self.sampling), SPEED)

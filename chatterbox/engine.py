@@ -37,6 +37,7 @@ from chatterbox.config import (
     MEL_FRAMES_PER_TOKEN,
     SAMPLES_PER_MEL_FRAME,
     SPEECH_CODES,
+    SPEED,
     ModelConfig,
 )
 from chatterbox.device.backend import Backend, choose_backend
@@ -45,7 +46,7 @@ from chatterbox.progress import Part, Progress, split_tokens, words_between
 from chatterbox.s3gen.flow import Flow
 from chatterbox.s3gen.vocoder import HiFT
 from chatterbox.s3gen.vocoder_step import VocoderStep
-from chatterbox.s3gen.windows import FrameWindow, TokenWindow
+from chatterbox.s3gen.windows import FrameWindow, TokenWindow, frames_at
 from chatterbox.stages import Call, Stages
 from chatterbox.t3.predictor import TokenPredictor
 from chatterbox.text.front_end import FrontEnd, TokenSpan
@@ -252,18 +253,22 @@ class ChatterboxEngine:
         the part.
         """
         config = self.config
+        options = dict(segment.options)
+        speed = options.pop(SPEED.name, SPEED.default)
         prefix = self.stages.begin(
             slot,
             self._voices[segment.voice],
             config.t3.marked(text_tokens),
             seed=segment.seed,
-            options=config.sampling.with_options(segment.options),
+            options=config.sampling.with_options(options),
+            speed=speed,
         )
         cap = round(20 + config.text.max_speech_per_text_token * len(text_tokens))
         clock = None
         if self.token_phonemes is not None:
-            clock = WordClock(text_tokens, words, self.token_phonemes)
-        return Part(text_tokens, min(cap, config.t3.max_generated_tokens), prefix, words=clock)
+            clock = WordClock(text_tokens, words, self.token_phonemes, speed=speed)
+        longest = min(cap, config.t3.max_generated_tokens)
+        return Part(text_tokens, longest, prefix, words=clock, speed=speed)
 
     def _drawing(self, slots: Sequence[SlotIndex]) -> list[SlotIndex]:
         return [slot for slot in slots if self._busy(slot).part.may_draw]
@@ -357,13 +362,18 @@ class ChatterboxEngine:
         """The frames that become samples now, if the committed mel reaches far enough."""
         part = self._busy(slot).part
         finished = part.tokens_finished and part.committed_tokens == part.tokens
-        committed = part.committed_tokens * MEL_FRAMES_PER_TOKEN
-        window = self.stages.frames.next_window(part.emitted_frames, committed, finished=finished)
-        part.audio_finished = finished
+        committed = frames_at(part.committed_tokens * MEL_FRAMES_PER_TOKEN, speed=part.speed)
+        window = self.stages.frames.next_window(
+            part.emitted_frames, committed, finished=finished, most=self.stages.most_frames
+        )
+        # Slow speech has more frames than one window holds: the rest comes in the next step.
+        is_last = finished and (window is None or window.emit_to == committed)
+        part.audio_finished = is_last
         if window is None:
             return None
-        row = VocoderStep.plan_row(slot, window, known_f0=part.known_f0, finished=finished)
-        part.known_f0 = VocoderStep.f0_known_after(committed, finished=finished)
+        row = VocoderStep.plan_row(slot, window, known_f0=part.known_f0, finished=is_last)
+        end = window.first + window.frames
+        part.known_f0 = VocoderStep.f0_known_after(end, finished=is_last)
         part.emitted_frames = window.emit_to
         part.unheard += 1
         if part.words is not None:

@@ -13,7 +13,7 @@ from chatterbox.text.front_end import TokenSpan
 from chatterbox.timing import WordClock
 
 RUNAWAY_SILENCE_S = 1.5
-"""A token predictor that has been silent for so long has missed its stop."""
+"""A token predictor that has been silent for so long, at its own speed, has missed its stop."""
 
 
 @dataclass(slots=True)
@@ -41,6 +41,7 @@ class Part:
     loop: LoopWatch = field(default_factory=LoopWatch)
     words: WordClock | None = None
     """For voices whose tokens have names."""
+    speed: float = 1.0
 
     def hear(self, samples: Samples) -> tuple[list[SpokenWord], Samples]:
         """The next samples, trimmed, and the words that are through with them."""
@@ -63,7 +64,7 @@ class Part:
         """Tokens at the end that say nothing because the model has missed its stop: a loop, or all
         that followed a long silence; 0 while it speaks.
         """
-        silent = self.trimmer.held_s > RUNAWAY_SILENCE_S
+        silent = self.trimmer.held_s * self.speed > RUNAWAY_SILENCE_S
         return self.tokens if silent else self.loop.repeated
 
     @property

@@ -282,6 +282,7 @@ class Stages:
         *,
         seed: int,
         options: SamplingConfig,
+        speed: float = 1.0,
     ) -> int:
         """Reset every stage's state of the slot and prefill T3. Returns the positions before the
         first speech token.
@@ -301,7 +302,7 @@ class Stages:
             speaker=voice.speaker,
             seed=seed,
         )
-        self.vocoder.state.begin(slot, seed=seed)
+        self.vocoder.state.begin(slot, seed=seed, speed=speed)
         return prefix
 
     def decode_call(self, slots: Sequence[int], positions: int) -> Call:
@@ -353,6 +354,11 @@ class Stages:
         """A new step begins: results of the step before the last one are forgotten."""
         self._samples.next_round()
         self._tokens.next_round()
+
+    @property
+    def most_frames(self) -> int:
+        """Mel frames of the largest window of the vocoder."""
+        return self._frame_capacities.sizes[-1]
 
     def _batches(self, group: list[_Item]) -> Iterator[list[_Item]]:
         most = self._window_rows.sizes[-1]

@@ -88,9 +88,15 @@ class WordClock:
     """
 
     def __init__(
-        self, text_tokens: Sequence[int], words: Sequence[TokenSpan], halves: NDArray[np.int16]
+        self,
+        text_tokens: Sequence[int],
+        words: Sequence[TokenSpan],
+        halves: NDArray[np.int16],
+        *,
+        speed: float = 1.0,
     ) -> None:
         self._alignment = Alignment(text_tokens, halves)
+        self._half_samples = HALF_SAMPLES / speed
         self._words = deque(words)
         self._launched: deque[int] = deque()
         self._last_end = 0
@@ -128,10 +134,10 @@ class WordClock:
         while self._words:
             word = self._words[0]
             end_half = _end_of(ends, word.last)
-            end = end_half * HALF_SAMPLES - trimmer.num_dropped
+            end = round(end_half * self._half_samples) - trimmer.num_dropped
             if not is_whole and (end_half > num_halves or end > trimmer.num_given):
                 break
-            start = _end_of(ends, word.first) * HALF_SAMPLES - trimmer.num_dropped
+            start = round(_end_of(ends, word.first) * self._half_samples) - trimmer.num_dropped
             end = min(max(end, num_left, self._last_end), trimmer.num_given)
             start = min(max(start, self._last_end), end)
             found += _divided(word, start, end)

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from chatterbox.config import MEL_FRAMES_PER_TOKEN, SAMPLES_PER_MEL_FRAME, ModelConfig
+from chatterbox.config import MEL_FRAMES_PER_TOKEN, SAMPLES_PER_MEL_FRAME, SPEED, ModelConfig
 from chatterbox.s3gen.noise import NoiseBuffers, source_offset
 from chatterbox.s3gen.vocoder import HiFT, build_fade_in, cycles_before
 from chatterbox.s3gen.windows import FrameWindow
@@ -29,11 +29,13 @@ class VocoderState(nn.Module):
     cycles: Tensor
     phase: Tensor
     noise_offset: Tensor
+    speed: Tensor
     sine: Tensor
 
     def __init__(self, config: ModelConfig, num_slots: int) -> None:
         super().__init__()
-        frames = config.t3.max_speech_tokens * MEL_FRAMES_PER_TOKEN + 1  # the last one is scratch
+        most = config.t3.max_speech_tokens * MEL_FRAMES_PER_TOKEN
+        frames = math.ceil(most / SPEED.minimum) + 1  # the last one is scratch
         self.register_buffer(
             "f0", torch.zeros(num_slots, frames, dtype=torch.float64), persistent=False
         )
@@ -46,13 +48,15 @@ class VocoderState(nn.Module):
         self.register_buffer(
             "noise_offset", torch.zeros(num_slots, dtype=torch.int64), persistent=False
         )
+        self.register_buffer("speed", torch.ones(num_slots, dtype=torch.float64), persistent=False)
         self._aligned = config.vocoder.aligned_harmonics
         self.register_buffer("sine", torch.arange(config.vocoder.sines), persistent=False)
 
-    def begin(self, slot: int, *, seed: int) -> None:
+    def begin(self, slot: int, *, seed: int, speed: float = 1.0) -> None:
         """A new segment in `slot`: each overtone starts at a phase that the seed gives, the
         fundamental at 0; aligned harmonics all start at 0.
         """
+        self.speed[slot].fill_(speed)
         self.cycles[slot, 0].zero_()
         self.noise_offset[slot].fill_(source_offset(seed))
         uniform = uniforms(torch.full_like(self.sine, seed), self.sine)
@@ -103,15 +107,15 @@ class VocoderStep(nn.Module):
         window is undefined.
 
         mel [slots, frames, mel_bins] is the committed mel of every slot; `capacity` frames hold
-        every window.
+        every window. The frames of a window are those at the slot's speed.
         """
         state = self.state
         slot, first, frames, known, settled = plan.unbind(dim=1)
         index = torch.arange(capacity, device=plan.device)[None, :]
-        scratch = mel.shape[1] - 1
+        scratch = state.f0.shape[1] - 1
         absolute = (first[:, None] + index).clamp_max(scratch)
         row = slot[:, None]
-        window = mel[row, absolute].transpose(1, 2)
+        window = self._at_speed(mel, slot, absolute).transpose(1, 2)
         predicted = self.vocoder.predict_f0(window, frames).double()
         f0 = torch.where(absolute < known[:, None], state.f0[row, absolute], predicted)
         start = state.cycles[slot, first]
@@ -123,6 +127,20 @@ class VocoderStep(nn.Module):
             f0, start, state.phase[slot], self._noise(slot, first, capacity)
         )
         return self._faded(self.vocoder.decode(window, source, frames), first)
+
+    def _at_speed(self, mel: Tensor, slot: Tensor, frame: Tensor) -> Tensor:
+        """[rows, frames, mel_bins]: the mel, faster or slower. Pitch stays, because F0 is found in
+        what comes out of here.
+        """
+        place = frame * self.state.speed[slot][:, None]
+        before = place.long()
+        last = mel.shape[1] - 1
+        row = slot[:, None]
+        return torch.lerp(
+            mel[row, before.clamp_max(last)],
+            mel[row, (before + 1).clamp_max(last)],
+            (place - before).float()[:, :, None],
+        )
 
     def _faded(self, wave: Tensor, first: Tensor) -> Tensor:
         if self.fade_in is None:

@@ -41,6 +41,21 @@ class FrameWindow:
     emit_to: int
 
 
+def frames_at(committed: int, *, speed: float) -> int:
+    """Mel frames for the vocoder when so many of the flow's exist: frame i of a speech at another
+    speed lies at `i * speed` of those. As many as there are at speed 1.
+    """
+    if not committed:
+        return 0
+    last = int((committed - 1) / speed)
+    # The division may round the other way than the product, by which the frames are found.
+    while (last + 1) * speed <= committed - 1:
+        last += 1
+    while last * speed > committed - 1:
+        last -= 1
+    return last + 1
+
+
 class TokenSchedule:
     """New tokens per window: the first few sizes as configured, then one size for ever."""
 
@@ -112,15 +127,19 @@ class FrameSchedule:
         self._first_right = config.first_right_context_frames
         self._right = config.right_context_frames
 
-    def next_window(self, emitted: int, committed: int, *, finished: bool) -> FrameWindow | None:
+    def next_window(
+        self, emitted: int, committed: int, *, finished: bool, most: int | None = None
+    ) -> FrameWindow | None:
         """Frames that can become samples when `committed` mel frames exist and `emitted` were
-        voiced.
+        voiced; a window has at most `most` frames.
         """
+        first = max(0, emitted - self._left)
+        if most is not None and committed - first > most:
+            committed, finished = first + most, False
         right = 0 if finished else (self._right if emitted else self._first_right)
         emit_to = committed - right
         if emit_to <= emitted:
             return None
-        first = max(0, emitted - self._left)
         return FrameWindow(first, committed - first, emitted, emit_to)
 
     def capacities(self, tokens: TokenSchedule) -> tuple[int, ...]:

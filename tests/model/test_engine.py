@@ -176,6 +176,7 @@ def test_info_lists_what_a_client_may_ask_for() -> None:
         "top_k",
         "top_p",
         "repetition_penalty",
+        "speed",
     }
     renamed = random_engine(config=replace(CONFIG, default_voice="gone"))
     assert renamed.info.default_voice in renamed.info.voices

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from chatterbox.config import ConfigError, ModelConfig, SamplingConfig, T3Config
+from chatterbox.config import SPEED, ConfigError, ModelConfig, SamplingConfig, T3Config
 from chatterbox.t3.config import option_specs
 from chatterbox.t3.variants import SAMPLING_VARIANTS, T3_VARIANTS
 
@@ -25,9 +25,10 @@ def test_client_may_set_what_the_variant_has(variant: str) -> None:
     """
     sampling = SAMPLING_VARIANTS[variant]
     model = ModelConfig(name=variant, t3=T3_VARIANTS[variant], sampling=sampling)
-    assert {spec.name for spec in model.options} == OPTIONS[variant]
+    assert {spec.name for spec in model.options} == OPTIONS[variant] | {SPEED.name}
     assert all(spec.minimum <= spec.default <= spec.maximum for spec in model.options)
-    lowest = sampling.with_options({spec.name: spec.minimum for spec in model.options})
+    of_sampling = [spec for spec in model.options if spec is not SPEED]
+    lowest = sampling.with_options({spec.name: spec.minimum for spec in of_sampling})
     for spec in option_specs(model.t3, lowest):
         assert spec.default == spec.minimum, spec.name
 

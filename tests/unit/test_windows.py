@@ -3,9 +3,17 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chatterbox.config import FlowConfig, VocoderConfig
-from chatterbox.s3gen.windows import FrameSchedule, FrameWindow, TokenSchedule, TokenWindow
+from chatterbox.s3gen.windows import (
+    FrameSchedule,
+    FrameWindow,
+    TokenSchedule,
+    TokenWindow,
+    frames_at,
+)
 
 CONFIG = FlowConfig(context_tokens=25, max_prompt_tokens=20)
 
@@ -102,3 +110,25 @@ def test_vocoder_lags_by_its_right_context() -> None:
     assert schedule.next_window(52, 112, finished=False) == FrameWindow(36, 76, 52, 100)
     assert schedule.next_window(100, 120, finished=True) == FrameWindow(84, 36, 100, 120)
     assert schedule.next_window(120, 120, finished=True) is None
+
+
+@given(committed=st.integers(0, 3000), speed=st.floats(0.5, 2.0))
+def test_frames_at_a_speed_lie_within_the_mel(committed: int, speed: float) -> None:
+    """One more would be made of a frame that is not there yet, one less would come late."""
+    frames = frames_at(committed, speed=speed)
+    assert frames_at(committed, speed=1.0) == committed
+    assert frames <= frames_at(committed + 1, speed=speed)
+    if committed:
+        assert (frames - 1) * speed <= committed - 1 < frames * speed
+
+
+def test_what_does_not_fit_a_window_comes_in_several() -> None:
+    """Slow speech has more frames than a window holds: none is lost, none said twice."""
+    schedule = FrameSchedule(VocoderConfig())
+    for total in range(1, 400, 7):
+        emitted = 0
+        while window := schedule.next_window(emitted, total, finished=True, most=76):
+            assert (window.emit_from, window.frames <= 76) == (emitted, True)
+            assert window.emit_to <= window.first + window.frames
+            emitted = window.emit_to
+        assert emitted == total
