@@ -39,6 +39,7 @@ class Part:
     start_sample: int | None = None
     num_samples: int = 0
     is_ended: bool = False
+    has_failed: bool = False
     has_tail: bool = False
     is_before_break: bool = False
     """The text says how long the pause after it is."""
@@ -56,8 +57,9 @@ class Part:
             return 0
         return samples_of(_PAUSE_MS[self.piece.pause] - TAIL_MS)
 
-    def drop_words(self) -> None:
-        """What has not been timed will not be spoken."""
+    def fail(self) -> None:
+        """No more of it comes: what is not out yet will not be spoken."""
+        self.is_ended = self.has_failed = True
         self.estimate = None
         self.waiting_words.clear()
 

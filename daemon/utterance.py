@@ -269,8 +269,7 @@ class Utterance:
                     )
                 )
             case SegmentFailed():
-                part.is_ended = True
-                part.drop_words()
+                part.fail()
                 outputs.append(
                     SegmentTrouble(
                         index=part.index, code="failed", message=event.message, is_failure=True
@@ -395,7 +394,8 @@ class Utterance:
             return 0
         last = begun[-1]
         assert last.start_sample is not None
-        if last.is_ended and played_samples >= last.start_sample + last.num_samples:
+        is_whole = last.is_ended and not last.has_failed
+        if is_whole and played_samples >= last.start_sample + last.num_samples:
             return last.piece.end
         heard = [word.end for word in last.words if word.end_sample <= played_samples]
         return heard[-1] if heard else last.piece.start

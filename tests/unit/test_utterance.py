@@ -405,6 +405,8 @@ def test_what_fails_is_not_told_as_spoken() -> None:
         outputs += utterance.take(SegmentFailed(segment_id=only.id, message="broken"))
         words = [w.text for o in outputs if isinstance(o, WordsSpoken) for w in o.words]
         assert words == ["One"]
+        utterance.cancel()
+        assert spoken(utterance, 310) == "One"
 
 
 def test_the_pace_of_a_voice_is_remembered() -> None:
