@@ -14,7 +14,14 @@ from daemon.errors import EngineFailed, TextAfterEnd, TextTooLong
 from daemon.offer import Offer
 from daemon.protocol import Open
 from daemon.speech_stream import SpeechStream
-from daemon.utterance import FlushReached, Samples, SegmentBegun, UtteranceEnded, UtteranceOutput
+from daemon.utterance import (
+    FlushReached,
+    Samples,
+    SegmentBegun,
+    UtteranceEnded,
+    UtteranceOutput,
+    WordsSpoken,
+)
 from tests.fakes import RecordingEngine
 
 TEXT = "Hello there. How are you today?"
@@ -85,6 +92,36 @@ def test_outputs_come_in_order_and_end() -> None:
         assert summary.outcome is Outcome.COMPLETE
         assert summary.first_audio_s is not None
         assert await all_of(stream) == []
+
+    on_bench(talk)
+
+
+def test_words_come_before_the_sound_that_they_are_in() -> None:
+    """Dialects that send characters with their audio cannot wait for the audio's end."""
+    text = "Hello there. How are you today? <break time='200ms'/> Fine, thanks."
+
+    async def talk(bench: Bench) -> None:
+        async with bench.stream() as stream:
+            stream.add_text(text)
+            stream.end()
+            outputs = await all_of(stream)
+        num_given, words = 0, []
+        for output in outputs:
+            if isinstance(output, Samples):
+                num_given += output.samples.size
+            elif isinstance(output, WordsSpoken):
+                words += output.words
+                # The sine engine knows them from the start.
+                assert all(word.start_sample >= num_given for word in output.words)
+        said = "Hello there. How are you today? Fine, thanks."
+        assert " ".join(word.text for word in words) == said
+        assert all(text[word.start : word.end] == word.text for word in words)
+        audio = audio_of(outputs)
+        for word in words:
+            assert np.abs(audio[word.start_sample : word.end_sample]).max() > 0.1
+        pause = audio[words[5].end_sample + 1 : words[6].start_sample - 1]
+        assert pause.size >= SAMPLE_RATE // 5 - 2
+        assert not pause[480:].any(), "nobody speaks in the pause between two words"
 
     on_bench(talk)
 
