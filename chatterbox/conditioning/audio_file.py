@@ -5,7 +5,7 @@ file claims of itself (its length, say) is not believed: decoding stops at a lim
 """
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import soundfile
@@ -63,47 +63,65 @@ def decode_clip(data: bytes) -> Clip:
         raise VoiceError(
             f"the file has {len(data) / 2**20:.0f} MiB; at most {LONGEST_FILE_BYTES >> 20} are read"
         )
-    channels, rate = _decoded(data)
-    if not np.isfinite(channels).all():
-        raise VoiceError("the clip has samples that are not numbers; export it once more")
-    peak = float(np.abs(channels).max(initial=0.0))
-    if peak > BEYOND_FULL_SCALE:
-        raise VoiceError(
-            f"the clip goes up to {peak:.3g} times full scale; its samples are scaled wrongly"
-        )
-    warnings = _judge_clipping(channels)
-    mono: NDArray[np.float32] = channels.mean(axis=1, dtype=np.float32)
-    if np.abs(mono).max(initial=0.0) < SILENT_PEAK:
-        cancelled = "; its channels cancel each other: give one of them" * (peak >= SILENT_PEAK)
-        raise VoiceError(f"the clip is silent{cancelled}")
-    return Clip(_without_silent_ends(torch.from_numpy(resample_clip(mono, rate))), warnings)
+    heard = _decoded(data)
+    warnings = _judge_clipping(heard)
+    mono = np.concatenate(heard.mono)
+    if np.abs(mono).max() < SILENT_PEAK:
+        cancelled = "; its channels cancel each other: give one of them"
+        raise VoiceError(f"the clip is silent{cancelled * (heard.peak >= SILENT_PEAK)}")
+    wave = torch.from_numpy(resample_clip(mono, heard.rate))
+    return Clip(_without_silent_ends(wave), warnings)
 
 
-def _decoded(data: bytes) -> tuple[NDArray[np.float32], int]:
-    """[samples, channels] and their rate, no more than the longest clip."""
+@dataclass(slots=True)
+class _Heard:
+    """What is kept of a file while it is decoded: many channels at a high rate are gigabytes."""
+
+    rate: int
+    mono: list[NDArray[np.float32]] = field(default_factory=list)
+    count: int = 0
+    peak: float = 0.0
+    clipped: int = 0
+    """Of the channel with most of them."""
+
+    def add(self, block: NDArray[np.float32]) -> None:
+        """[samples, channels]"""
+        if not np.isfinite(block).all():
+            raise VoiceError("the clip has samples that are not numbers; export it once more")
+        self.peak = max(self.peak, float(np.abs(block).max()))
+        if self.peak > BEYOND_FULL_SCALE:
+            raise VoiceError(
+                f"the clip goes up to {self.peak:.3g} times full scale; its samples are scaled"
+                " wrongly"
+            )
+        self.clipped += max(_clipped(block[:, index]) for index in range(block.shape[1]))
+        self.mono.append(block.mean(axis=1, dtype=np.float32))
+        self.count += len(block)
+
+
+def _decoded(data: bytes) -> _Heard:
+    """No more than the longest clip."""
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             _refuse_odd(file)
-            most = int(LONGEST_CLIP_S * file.samplerate)
-            blocks, count = [], 0
+            heard = _Heard(int(file.samplerate))
+            most = int(LONGEST_CLIP_S * heard.rate)
             # In blocks: a header may announce any length, and a frame of silence costs few bytes.
-            while count <= most and len(block := file.read(_BLOCK_SAMPLES, "float32", True)):
-                blocks.append(block)
-                count += len(block)
-            rate = int(file.samplerate)
+            while len(block := file.read(_BLOCK_SAMPLES, "float32", True)):
+                heard.add(block)
+                if heard.count > most:
+                    raise VoiceError(
+                        f"the clip is longer than {LONGEST_CLIP_S:g} s; the models hear its first"
+                        " 15 s in detail: cut out a good passage"
+                    )
     except soundfile.LibsndfileError as error:
         raise VoiceError(
             f"not audio that can be read ({error.error_string.rstrip('. ')});"
             f" {', '.join(READABLE)} can be"
         ) from None
-    if count > most:
-        raise VoiceError(
-            f"the clip is longer than {LONGEST_CLIP_S:g} s; the models hear its first 15 s in"
-            " detail: cut out a good passage"
-        )
-    if not count:
+    if not heard.count:
         raise VoiceError("the file holds no samples")
-    return np.concatenate(blocks), rate
+    return heard
 
 
 def _refuse_odd(file: soundfile.SoundFile) -> None:
@@ -118,9 +136,9 @@ def _refuse_odd(file: soundfile.SoundFile) -> None:
         )
 
 
-def _judge_clipping(channels: NDArray[np.float32]) -> tuple[str, ...]:
+def _judge_clipping(heard: _Heard) -> tuple[str, ...]:
     """Warnings, or `VoiceError` if the clip was recorded far too loud."""
-    share = max(_clipped_share(channels[:, index]) for index in range(channels.shape[1]))
+    share = heard.clipped / heard.count
     told = f"{100 * share:.2g} % of the clip is cut off at full scale (clipped)"
     if share >= REFUSED_CLIPPED_SHARE:
         raise VoiceError(f"{told}; the voice would be as distorted: record it at a lower level")
@@ -129,12 +147,14 @@ def _judge_clipping(channels: NDArray[np.float32]) -> tuple[str, ...]:
     )
 
 
-def _clipped_share(samples: NDArray[np.float32]) -> float:
-    """Of the samples of one channel, how many lie in a run at full scale."""
+def _clipped(samples: NDArray[np.float32]) -> int:
+    """How many samples of one channel lie in a run at full scale."""
     high = np.abs(samples) >= CLIPPED
+    if not high.any():
+        return 0
     edges = np.flatnonzero(np.diff(np.concatenate([[False], high, [False]])))
     lengths = edges[1::2] - edges[::2]
-    return float(lengths[lengths >= CLIPPED_RUN].sum() / max(1, len(samples)))
+    return int(lengths[lengths >= CLIPPED_RUN].sum())
 
 
 def _without_silent_ends(wave: Tensor) -> Tensor:

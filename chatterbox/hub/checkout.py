@@ -33,11 +33,15 @@ def checkout(name: str, *, offline: bool = False) -> Path:
     model = pinned_models()[name]
     found = {pin: _cached(model, pin) for pin in model.files}
     missing = [pin for pin, path in found.items() if path is None]
-    if missing:
+    needed = [pin.name for pin in missing if not pin.is_optional]
+    if needed:
         if offline or is_offline_mode():
-            _refuse_offline(name, model, missing)
-        else:
-            found |= _fetch_all(model, missing)
+            raise HubError(
+                f"{constants.HF_HUB_CACHE} lacks {', '.join(needed)} of {model}, and nothing may be"
+                f" fetched (offline): run `python -m chatterbox.hub {name}` where the hub can be"
+                " reached, and bring that folder, or give the folder of the files as --model"
+            )
+        found |= _fetch_all(model, missing)
     for pin, path in found.items():
         if path is not None:
             _verify(pin, path, path.stat().st_mtime_ns)
@@ -60,16 +64,6 @@ def _verify(pin: PinnedFile, path: Path, modified_ns: int) -> None:
     """Once in a process for each state of a file: it takes a second for two gigabytes."""
     blob = path.resolve()
     pin.verify(path, remedy=f"delete {blob}, and it is fetched again")
-
-
-def _refuse_offline(name: str, model: PinnedModel, missing: list[PinnedFile]) -> None:
-    needed = [pin.name for pin in missing if not pin.is_optional]
-    if needed:
-        raise HubError(
-            f"{constants.HF_HUB_CACHE} lacks {', '.join(needed)} of {model}, and nothing may be"
-            f" fetched (offline): run `python -m chatterbox.hub {name}` where the hub can be"
-            " reached, and bring that folder, or give the folder of the files as --model"
-        )
 
 
 def _fetch_all(model: PinnedModel, missing: list[PinnedFile]) -> dict[PinnedFile, Path]:

@@ -53,6 +53,7 @@ class PinnedModel:
     revision: str
     licence: str
     files: tuple[PinnedFile, ...]
+    """Optional ones first: whoever has all others, and lacks one, has taken it away."""
 
     @property
     def num_bytes(self) -> int:
@@ -77,7 +78,7 @@ def pinned_models() -> Mapping[str, PinnedModel]:
             repository["licence"],
             tuple(
                 PinnedFile(file, pins[file]["bytes"], pins[file]["sha256"], is_optional)
-                for kind, is_optional in (("files", False), ("optional", True))
+                for kind, is_optional in (("optional", True), ("files", False))
                 for file in wanted[kind]
             ),
         )

@@ -33,8 +33,8 @@ BIG = "t3.safetensors"
 @pytest.fixture
 def hub() -> HubFiles:
     return HubFiles(
-        large={BIG: WEIGHTS, "s3gen.safetensors": WEIGHTS[:70_000], "conds.pt": b"a voice" * 99},
-        small={"vocab.json": b"{}" * 500},
+        large={BIG: WEIGHTS, "s3gen.safetensors": WEIGHTS[:70_000]},
+        small={"vocab.json": b"{}" * 500, "conds.pt": b"a voice" * 99},
     )
 
 
@@ -202,12 +202,24 @@ def test_a_default_voice_may_be_missing(hub: HubFiles, place: Place) -> None:
     """It is the one file that a repository may drop, for nobody has documented whose voice it
     is.
     """
-    del hub.large["conds.pt"]
+    del hub.small["conds.pt"]
     status, _, err = place.run()
     assert status == 0, err
     assert "has no conds.pt; going on without it" in err
     assert not (place.snapshot / "conds.pt").exists()
     assert place.run("tiny", "--offline")[0] == 0
+
+
+def test_a_default_voice_that_was_deleted_stays_away(hub: HubFiles, place: Place) -> None:
+    """Whoever does not want an unknown person's voice deletes one file; it must not come back, nor
+    be a reason to ask the hub.
+    """
+    assert place.run()[0] == 0
+    (place.snapshot / "conds.pt").unlink()
+    asked = len(hub.requests)
+    assert place.run()[:2] == (0, str(place.snapshot))
+    assert len(hub.requests) == asked
+    assert not (place.snapshot / "conds.pt").exists()
 
 
 def test_without_a_network(place: Place, hub: HubFiles, tmp_path: Path) -> None:

@@ -149,6 +149,18 @@ def test_a_long_clip_is_not_decoded_to_its_end() -> None:
     tracemalloc.stop()
 
 
+def test_many_channels_are_not_kept() -> None:
+    """Eight channels at a high rate, which pack to nothing, would be gigabytes once decoded."""
+    wide = written(np.zeros((40 * 48_000, 8), np.int16), 48_000, "FLAC", "PCM_16")
+    assert len(wide) < 500_000
+    tracemalloc.start()
+    with pytest.raises(VoiceError, match="is silent"):
+        decode_clip(wide)
+    decoded, kept = 40 * 48_000 * 8 * 4, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert kept < decoded / 1.5
+
+
 def test_a_header_is_not_believed() -> None:
     """A WAV that claims two hours and holds three seconds is three seconds; a file beyond the limit
     is refused unread.
