@@ -2,8 +2,10 @@
 
 Theory. The teacher says when each of its phonemes ends, to 25 ms, and its speech can be written in
 speech tokens; so what the tokens' names and T3's attention tell of the same tokens can be held
-against the truth (part A). What our voice says has no truth but a recogniser's ear (part B), whose
-own error is measured against the teacher (part A). A method is judged by the median and the 95th
+against the truth (part A). That says nothing of whether our voice's sound keeps to its tokens. So
+what it says is held against a recogniser's ear (part B), whose own error is measured on the teacher
+(part A), and against the teacher's reading of the same text, laid over it by its sound alone (part
+C, dynamic time warping over frames of 20 ms). A method is judged by the median and the 95th
 percentile of how far starts and ends of words are off.
 
     python tests/bench/word_times.py [--every N]
@@ -35,7 +37,9 @@ from chatterbox.text.normalise import normalise
 from chatterbox.text.places import words_of
 from chatterbox.timing import HALF_SAMPLES, Alignment
 from chatterbox.training.corpus import held_out
+from chatterbox.training.evaluation.alignment import aligned
 from chatterbox.training.evaluation.attention import attention_to_text
+from chatterbox.training.evaluation.reading import Reading
 from chatterbox.training.evaluation.timing import text_timing
 from chatterbox.training.evaluation.word_times import Errors, Timed, bare, ends_by_attention, heard
 from chatterbox.training.recogniser import heard_words
@@ -79,13 +83,14 @@ class Judge:
 
     # --- part A: the teacher ----------------------------------------------------------------------
 
-    def judge_teacher(self, clip: Clip) -> None:
+    def judge_teacher(self, clip: Clip) -> list[Timed]:
+        """The truth of its words; empty where there is none to compare with."""
         words = [bare(word) for word in words_of(normalise(clip.text).text)]
         # The last phoneme lasts into the silence that was cut off.
         ends = np.minimum(clip.ends, len(clip.wave) / SAMPLE_RATE)
         truth = _timed(words, clip.phonemes, ends)
         if truth is None:
-            return
+            return []
         samples = clip.wave.astype(np.float32) / np.float32(32768)
         self.note("A recogniser", heard(heard_words(samples)), truth)
         self.note("A estimate", _estimated(clip.text, len(samples)), truth)
@@ -99,11 +104,14 @@ class Judge:
             told = _timed(words, clip.phonemes, ends)
             assert told is not None
             self.note(name, told, truth)
+        return truth
 
-    # --- part B: our voice ------------------------------------------------------------------------
+    # --- parts B and C: our voice -----------------------------------------------------------------
 
-    def judge_engine(self, text: str, seed: int, heads: Sequence[str]) -> None:
-        engine = self.engine
+    def judge_engine(
+        self, clip: Clip, taught: Sequence[Timed], seed: int, heads: Sequence[str]
+    ) -> None:
+        engine, text = self.engine, clip.text
         segment = Segment(id=SegmentId(seed), text=text, voice=engine.info.default_voice, seed=seed)
         events = engine.start(SLOT, segment)
         progress = engine._busy(SLOT)
@@ -111,23 +119,37 @@ class Judge:
             events += engine.step([SLOT])
         chunks = [event.samples for event in events if isinstance(event, PcmChunk)]
         samples = np.concatenate(chunks)
-        truth = heard(heard_words(samples))
+        ear = heard(heard_words(samples))
+        laid = _laid_over(samples, clip, taught)
+        self.note("C recogniser", ear, laid)
         told = [word for event in events if isinstance(event, WordsTimed) for word in event.words]
-        self.note("B tokens", _placed(text, told), truth)
+        found = {"tokens": _placed(text, told), "estimate": _estimated(text, len(samples))}
         lengths = [len(chunk) for chunk in chunks]
-        self.note("B estimate", _estimated(text, len(samples)), truth)
         for name, pace in (("first", self.first_pace), ("later", self.paces.of("", None))):
-            estimated = _estimated_live(text, lengths, pace)
-            self.note(f"B estimate while it comes, {name}", estimated, truth)
+            found[f"estimate while it comes, {name}"] = _estimated_live(text, lengths, pace)
         self.paces.note("", None, text, len(samples))
         part = progress.part
         tokens = engine.stages.t3.state.tokens[SLOT, : part.tokens].tolist()
         shift = part.trimmer.num_dropped / SAMPLE_RATE
         by_heads = self.by_heads(part.text_tokens, tokens)
         for head in heads:
-            found = _spoken(progress.words, by_heads[head] - shift)
-            self.note(f"B attention {head}", _placed(text, found), truth)
+            spoken = _spoken(progress.words, by_heads[head] - shift)
+            found[f"attention {head}"] = _placed(text, spoken)
+        for name, words in found.items():
+            self.note(f"B {name}", words, ear)
+            self.note(f"C {name}", words, laid)
         engine.release(SLOT)
+
+
+def _laid_over(samples: NDArray[np.float32], clip: Clip, taught: Sequence[Timed]) -> list[Timed]:
+    """When the teacher's words are heard in another reading of the same text."""
+    teacher = Reading(clip.wave.astype(np.float32) / np.float32(32768))
+    when = aligned(Reading(samples), teacher)
+    bounds = when(np.array([[word.start_s, word.end_s] for word in taught]).reshape(-1, 2))
+    return [
+        Timed(word.text, float(start), float(end))
+        for word, (start, end) in zip(taught, bounds, strict=True)
+    ]
 
 
 def _timed(words: Sequence[str], phonemes: str, ends: NDArray[np.floating]) -> list[Timed] | None:
@@ -187,8 +209,10 @@ def main() -> None:
     arguments = made.parse_args()
     texts = list(enumerate(held_out()))[:: arguments.every]
     judge, teacher = Judge(load_engine(None, num_slots=1)), Teacher()
+    taught = []
     for seed, item in texts:
-        judge.judge_teacher(teacher.speak(item.text, seed=seed))
+        clip = teacher.speak(item.text, seed=seed)
+        taught.append((clip, judge.judge_teacher(clip), seed))
     by_head = {
         name.removeprefix("A attention "): errors.figures()
         for name, errors in judge.errors.items()
@@ -199,8 +223,8 @@ def main() -> None:
     )
     for head in best[2:]:
         del judge.errors[f"A attention {head}"]
-    for seed, item in texts:
-        judge.judge_engine(item.text, seed, best[:2])
+    for clip, truth, seed in taught:
+        judge.judge_engine(clip, truth, seed, best[:2])
     figures = {name: errors.figures() for name, errors in sorted(judge.errors.items())}
     for name, found in figures.items():
         columns = "  ".join(f"{key} {value:g}" for key, value in found.items())
