@@ -259,4 +259,6 @@ RULES: dict[str, Rule] = {
     "cartesia": cartesia,
     "elevenlabs": elevenlabs,
     "elevenlabs-mp3": elevenlabs,
+    "elevenlabs-tokens": elevenlabs,
+    "cartesia-tokens": cartesia,
 }

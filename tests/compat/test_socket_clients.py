@@ -7,7 +7,6 @@ They run in an environment of their own, as those of test_clients.py.
 import asyncio
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,7 +25,8 @@ from tests.e2e.test_security import make_certificate
 
 pytestmark = [needs_clients]
 
-TIMED = {"elevenlabs", "cartesia"}
+PIPECAT = ["elevenlabs", "elevenlabs-tokens", "deepgram", "flux", "cartesia", "cartesia-tokens"]
+TIMED = ("elevenlabs", "cartesia")
 """Their clients learn from the daemon which words were heard when."""
 REASONS = {"elevenlabs": "404", "deepgram": "nobody", "flux": "nobody", "cartesia": "nobody"}
 """What each shows of a refusal because of a voice that there is not."""
@@ -44,7 +44,7 @@ def pipecat(service: str, folder: Path) -> Outcome:
     )
 
 
-@pytest.mark.parametrize("service", ["elevenlabs", "deepgram", "flux", "cartesia"])
+@pytest.mark.parametrize("service", PIPECAT)
 def test_pipecats_services(service: str, tmp_path: Path) -> None:
     """A voice agent: heard whole, interrupted, and after that heard whole again on the same socket;
     what it believes to have said; and that it learns why it is refused."""
@@ -57,23 +57,26 @@ def test_pipecats_services(service: str, tmp_path: Path) -> None:
     assert report["cut_s"] < 4, "the whole text is a minute"
     assert outcome.num_ended("cancelled") == 1
     assert report["errors"] == []
-    if service in TIMED:
+    if service.startswith(TIMED):
         assert len(report["heard"]["words"]) == len(TEXT.split())
-        check_cut(report["cut"], sounded_s=report["sounded_s"])
+        said = report["cut"]["said"].split()
+        expected = LONG.split()[: len(said)]
+        if service.endswith("-tokens"):
+            # While the model still writes, Pipecat 1.14 lets a later word pass those before it.
+            said, expected = sorted(said), sorted(expected)
+        assert said == expected
+        check_number(len(said), sounded_s=report["sounded_s"])
     for refused in ("wrong_key", "wrong_voice"):
         assert report[refused]["audio_bytes"] == 0
         assert report[refused]["errors"], refused
     assert "401" in report["wrong_key"]["errors"][0]
-    assert REASONS[service] in " ".join(report["wrong_voice"]["errors"])
+    assert REASONS[service.partition("-")[0]] in " ".join(report["wrong_voice"]["errors"])
 
 
-def check_cut(cut: dict[str, Any], *, sounded_s: float) -> None:
+def check_number(num_words: int, *, sounded_s: float) -> None:
     """The agent believes what was heard: as many words as there was time for. Pipecat lets words
     pass by the clock, also when its loudspeaker stutters on a busy machine."""
-    said = cut["said"].split()
-    assert said == LONG.split()[: len(said)]
-    fewest, most = 1.5 * sounded_s - 2, 4.5 * sounded_s + 2
-    assert fewest <= len(said) <= most, (said, sounded_s)
+    assert 1.5 * sounded_s - 2 <= num_words <= 4.5 * sounded_s + 2, (num_words, sounded_s)
 
 
 def livekit(service: str, folder: Path) -> Outcome:
@@ -107,7 +110,7 @@ def test_livekits_plugins(service: str, tmp_path: Path) -> None:
         assert report[name]["rate"] == (22_050 if service == "elevenlabs-mp3" else RATE)
         if report[name]["rate"] == RATE:
             check_heard(tmp_path / f"{name}.pcm", outcome.expected)
-        if service in TIMED:
+        if service.startswith(TIMED):
             check_words(report[name]["words"], decoded(tmp_path / f"{name}.pcm").size / RATE)
     if "elevenlabs" not in service:  # its plugin lets what it has closed be spoken to its end
         assert outcome.num_ended("gone") == 1

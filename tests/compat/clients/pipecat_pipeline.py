@@ -14,7 +14,7 @@ from pipecat.services.deepgram.flux.tts import DeepgramFluxTTSService
 from pipecat.services.deepgram.tts import DeepgramTTSService
 from pipecat.services.elevenlabs.tts import ElevenLabsTTSService
 from pipecat.services.openai.tts import OpenAITTSService
-from pipecat.services.tts_service import TTSService
+from pipecat.services.tts_service import TextAggregationMode, TTSService
 from voice_agent import LONG, RATE, TEXT, Agent, failure
 
 WRONG_KEY = "not-the-right-key-at-all"
@@ -29,9 +29,12 @@ def openai(address: str, key: str, voice: str) -> TTSService:
     )
 
 
-def elevenlabs(address: str, key: str, voice: str) -> TTSService:
+def elevenlabs(address: str, key: str, voice: str, **options: object) -> TTSService:
     return ElevenLabsTTSService(
-        url=f"ws://{address}", api_key=key, settings=ElevenLabsTTSService.Settings(voice=voice)
+        url=f"ws://{address}",
+        api_key=key,
+        settings=ElevenLabsTTSService.Settings(voice=voice),
+        **options,
     )
 
 
@@ -49,12 +52,17 @@ def flux(address: str, key: str, voice: str) -> TTSService:
     )
 
 
-def cartesia(address: str, key: str, voice: str) -> TTSService:
+def cartesia(address: str, key: str, voice: str, **options: object) -> TTSService:
     return CartesiaTTSService(
         url=f"ws://{address}/tts/websocket",
         api_key=key,
         settings=CartesiaTTSService.Settings(voice=voice),
+        **options,
     )
+
+
+TOKENS = {"text_aggregation_mode": TextAggregationMode.TOKEN}
+"""A language model's tokens as they come, not sentences that Pipecat has put together."""
 
 
 SERVICES: dict[str, Callable[[str, str, str], TTSService]] = {
@@ -63,6 +71,8 @@ SERVICES: dict[str, Callable[[str, str, str], TTSService]] = {
     "deepgram": deepgram,
     "flux": flux,
     "cartesia": cartesia,
+    "elevenlabs-tokens": partial(elevenlabs, **TOKENS),
+    "cartesia-tokens": partial(cartesia, **TOKENS),
 }
 
 

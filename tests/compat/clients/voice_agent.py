@@ -149,10 +149,8 @@ class Agent:
                 await self._task.queue_frame(LLMTextFrame(word + " "))
                 await asyncio.sleep(0.005)
         await self._task.queue_frame(LLMFullResponseEndFrame())
-        waits = [self._turn_over.wait(), self._has_failed.wait()]
-        if interrupt_at_s is None:
-            waits[0] = self._both()
-        tasks = [asyncio.create_task(wait) for wait in waits]
+        over = self._turn_over.wait() if interrupt_at_s is not None else self._both()
+        tasks = [asyncio.create_task(wait) for wait in (over, self._has_failed.wait())]
         done, rest = await asyncio.wait(
             tasks, timeout=LONGEST_S, return_when=asyncio.FIRST_COMPLETED
         )
