@@ -102,6 +102,14 @@ class Studio:
         ours = aliases.get(name, aliases.get("*"))
         return ours if ours in voices else None
 
+    def at_speed(self, speed: float) -> tuple[dict[str, float], float]:
+        """Options of the model, and the tempo for an encoder, that together make this speed. Where
+        the model can, its word times and our pacing are those of what is heard."""
+        for spec in self.offer.info.options:
+            if spec.name == "speed" and spec.minimum <= speed <= spec.maximum:
+                return {"speed": speed}, 1.0
+        return {}, speed
+
     def speak(self, wish: Open, *, bearer: Bearer, audio_format: str, session: str) -> SpeechStream:
         """`audio_format` and `session` are words for the log. Raises `WireError` for a wish that
         cannot be met."""

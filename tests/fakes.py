@@ -104,6 +104,14 @@ class CloningSineEngine(RecordingEngine):
         return super().start(slot, segment)
 
 
+class UnhurriedEngine(RecordingEngine):
+    """Has no options: only an encoder can change its speed."""
+
+    @property
+    def info(self) -> EngineInfo:
+        return replace(super().info, options=())
+
+
 class FragileEngine(RecordingEngine):
     """Refuses to start a segment that says FAIL, and breaks as a whole at one that says BREAK."""
 

@@ -14,7 +14,6 @@ from daemon.config import LONGEST_LEAD_MS
 from daemon.dialects.cartesia_wire import (
     Cancel,
     CartesiaError,
-    ContextWish,
     Generate,
     Shelf,
     chunk,
@@ -59,14 +58,20 @@ class _Context:
     """`owed` is closed when nothing of it is owed to the client any more."""
 
     def __init__(
-        self, request: Generate, stream: SpeechStream, *, owed: contextlib.ExitStack
+        self,
+        request: Generate,
+        stream: SpeechStream,
+        *,
+        tempo: float,
+        owed: contextlib.ExitStack,
     ) -> None:
         self.name = request.context
         self.wish = request.wish
         self.has_timestamps = request.has_timestamps
         self.is_unbuffered = request.max_buffer_delay_ms == 0
         self.stream = stream
-        self.encoder = _new_encoder(request.wish)
+        self.tempo = tempo
+        self.encoder = self.new_encoder()
         self.flush_id = 1
         """Of the flush that the audio now being sent comes before."""
         self.is_ended = False
@@ -74,6 +79,11 @@ class _Context:
         self.is_over = False
         """Its last messages are on their way."""
         self.owed = owed
+
+    def new_encoder(self) -> StreamEncoder:
+        """Raises `FormatMissing`."""
+        wish = self.wish
+        return new_stream_encoder(wish.audio_format, sample_rate=wish.sample_rate, tempo=self.tempo)
 
     def take(self, request: Generate) -> None:
         """Raises `TextAfterEnd` or `TextTooLong`."""
@@ -135,14 +145,16 @@ class _Conversation:
         if len(self._contexts) >= most:
             raise TooManyContexts(f"{most} contexts are live, and no more may be")
         wish = request.wish
+        options, tempo = self._studio.at_speed(wish.speed)
         stream = self._studio.speak(
             Open(
                 context=request.context,
                 voice=wish.voice,
                 language=wish.language,
                 max_buffer_delay_ms=request.max_buffer_delay_ms,
-                # At another speed the listener's clock is not ours.
-                max_lead_ms=None if wish.speed == 1.0 else LONGEST_LEAD_MS,
+                options=options,
+                # At another tempo the listener's clock is not ours.
+                max_lead_ms=None if tempo == 1.0 else LONGEST_LEAD_MS,
             ),
             bearer=self._line.bearer,
             audio_format=f"cartesia_{wish.audio_format}",
@@ -152,7 +164,7 @@ class _Conversation:
             owed.callback(stream.close)
             owed.enter_context(self._line.busy())
             try:
-                context = _Context(request, stream, owed=owed)
+                context = _Context(request, stream, tempo=tempo, owed=owed)
             except FormatMissing as error:
                 raise CartesiaError(
                     400, "unsupported_speed", str(error), context=request.context
@@ -193,12 +205,12 @@ class _Conversation:
                                 context.name,
                                 words,
                                 flush_id=context.flush_id,
-                                speed=context.wish.speed,
+                                tempo=context.tempo,
                             )
                         )
                     case FlushReached():
                         await self._send_audio(context, context.encoder.finish())
-                        context.encoder = _new_encoder(context.wish)
+                        context.encoder = context.new_encoder()
                         number = context.flush_id
                         context.flush_id += 1
                         await self._line.send_json(flush_done(context.name, flush_id=number))
@@ -255,7 +267,3 @@ class _Conversation:
         await self._line.send_json(error_message(error))
         if error.context is not None:
             await self._line.send_json(done(error.context, status=error.status))
-
-
-def _new_encoder(wish: ContextWish) -> StreamEncoder:
-    return new_stream_encoder(wish.audio_format, sample_rate=wish.sample_rate, tempo=wish.speed)

@@ -236,10 +236,10 @@ def chunk(context: str, audio: bytes, *, flush_id: int, step_ms: float) -> dict[
 
 
 def timestamps(
-    context: str, words: Sequence[TimedWord], *, flush_id: int, speed: float
+    context: str, words: Sequence[TimedWord], *, flush_id: int, tempo: float
 ) -> dict[str, object]:
     """Seconds from the start of the context."""
-    samples_per_s = SAMPLE_RATE * speed
+    samples_per_s = SAMPLE_RATE * tempo
     return {
         "type": "timestamps",
         "context_id": context,

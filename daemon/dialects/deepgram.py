@@ -67,7 +67,8 @@ class DeepgramDialect(SocketDialect):
             self.studio.offer.to(call.bearer).resolve(
                 Open(context="speech", voice=query.voice, language=query.language)
             )
-            new_stream_encoder(query.audio_format, tempo=query.speed)
+            _, tempo = self.studio.at_speed(query.speed)
+            new_stream_encoder(query.audio_format, tempo=tempo)
         except DeepgramError as error:
             return self._turned_away(error)
         except WireError as error:

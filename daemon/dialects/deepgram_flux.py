@@ -196,7 +196,8 @@ class FluxTurns(Turns):
         failure: dict[str, object] | None = None
         if speed is not None:
             try:
-                new_stream_encoder("pcm", tempo=FLUX_SPEEDS.check(speed))
+                _, tempo = self.studio.at_speed(FLUX_SPEEDS.check(speed))
+                new_stream_encoder("pcm", tempo=tempo)
                 self.speed = speed
             except DeepgramError as error:
                 failure = {"code": error.code, "value": speed, "description": error.description}

@@ -8,7 +8,7 @@ import abc
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from chatterbox.api import SAMPLE_RATE
@@ -43,7 +43,7 @@ class Turn:
         self.is_flushed = asyncio.Event()
         self.stream: SpeechStream | None = None
         self._waiting_text = ""
-        self._speed = 1.0
+        self._tempo = 1.0
         self._owed = owed
 
     @property
@@ -51,10 +51,10 @@ class Turn:
         """Of audio, as the client counts it."""
         if self.stream is None:
             return 0
-        return round(self.stream.num_samples_sent * 1000 / SAMPLE_RATE / self._speed)
+        return round(self.stream.num_samples_sent * 1000 / SAMPLE_RATE / self._tempo)
 
-    def begin(self, stream: SpeechStream, *, speed: float) -> None:
-        self.stream, self._speed = stream, speed
+    def begin(self, stream: SpeechStream, *, tempo: float) -> None:
+        self.stream, self._tempo = stream, tempo
         self._owed.callback(stream.close)
         stream.add_text(self._waiting_text)
         if self.is_flushed.is_set():
@@ -82,7 +82,7 @@ class Turn:
         if self.stream is None:
             return "", self._waiting_text
         if played_ms is not None:
-            played_ms *= self._speed
+            played_ms *= self._tempo
         heard = self.stream.cancel(played_ms=played_ms)
         return heard.text_spoken, heard.text_remaining
 
@@ -218,11 +218,11 @@ class Turns(abc.ABC):
 
     async def _speak(self, turn: Turn) -> None:
         """Raises `WireError`: there is no place to speak, or none any more."""
-        query = self.query
+        options, tempo = self.studio.at_speed(self.speed)
         encoder = new_stream_encoder(
-            query.audio_format, sample_rate=query.sample_rate, tempo=self.speed
+            self.query.audio_format, sample_rate=self.query.sample_rate, tempo=tempo
         )
-        turn.begin(self._new_stream(), speed=self.speed)
+        turn.begin(self._new_stream(options, tempo=tempo), tempo=tempo)
         assert turn.stream is not None
         async with contextlib.aclosing(turn.stream.outputs()) as outputs:
             async for output in outputs:
@@ -235,14 +235,15 @@ class Turns(abc.ABC):
                     case UtteranceEnded():
                         await self._send_audio(encoder.finish, encoder)
 
-    def _new_stream(self) -> SpeechStream:
+    def _new_stream(self, options: Mapping[str, float], *, tempo: float) -> SpeechStream:
         return self.studio.speak(
             Open(
                 context="speech",
                 voice=self.query.voice,
                 language=self.query.language,
-                # At another speed the listener's clock is not ours.
-                max_lead_ms=None if self.speed == 1.0 else LONGEST_LEAD_MS,
+                options=options,
+                # At another tempo the listener's clock is not ours.
+                max_lead_ms=None if tempo == 1.0 else LONGEST_LEAD_MS,
             ),
             bearer=self.line.bearer,
             audio_format=f"deepgram_{self.query.audio_format}",

@@ -17,9 +17,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from chatterboxd_client.session import SpeechClient
 from tests.e2e.wire import Running, run, running
-from tests.fakes import CloningSineEngine, FragileEngine, RecordingEngine
+from tests.fakes import CloningSineEngine, FragileEngine, RecordingEngine, UnhurriedEngine
 
 TEXT = "Hello there. How are you today?"
+ONE = "How are you today"
+"""Without a pause: those are as long at any speed."""
 LONG = "This is one long sentence after the other. " * 20
 TOKEN = "a-token-of-some-length"
 PATH = "/tts/websocket?cartesia_version=2025-04-16"
@@ -289,15 +291,16 @@ def test_a_flush_speaks_what_waits_and_says_when_it_is_out() -> None:
     run(talk())
 
 
-def test_speed_changes_length_and_word_times() -> None:
-    """Word times at another speed must be those of the audio that is sent."""
+@pytest.mark.parametrize("build", [RecordingEngine, UnhurriedEngine])
+def test_speed_changes_length_and_word_times(build: Callable[[], RecordingEngine]) -> None:
+    """Word times at another speed must be those of the audio that is sent, whoever made it."""
 
     async def talk() -> None:
-        async with service() as cartesia, cartesia.client() as client:
-            await client.say("a", TEXT, more=False)
+        async with service(build=build) as cartesia, cartesia.client() as client:
+            await client.say("a", ONE, more=False)
             usual = await client.hear("a")
             controls = {"speed": 1.5, "volume": 0.5, "emotion": "happy"}
-            await client.say("b", TEXT, more=False, generation_config=controls)
+            await client.say("b", ONE, more=False, generation_config=controls)
             fast = await client.hear("b")
             assert len(fast.audio) == pytest.approx(len(usual.audio) / 1.5, rel=0.05)
             for (word, start_s, _), (same, fast_s, _) in zip(usual.words, fast.words, strict=True):

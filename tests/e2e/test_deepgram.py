@@ -17,9 +17,11 @@ from websockets.typing import Subprotocol
 
 from chatterboxd_client.session import SpeechClient
 from tests.e2e.wire import Running, run, running
-from tests.fakes import CloningSineEngine, FragileEngine, RecordingEngine
+from tests.fakes import CloningSineEngine, FragileEngine, RecordingEngine, UnhurriedEngine
 
 TEXT = "Hello there. How are you today?"
+ONE = "How are you today"
+"""Without a pause: those are as long at any speed."""
 LONG = "This is one long sentence after the other. " * 20
 TOKEN = "a-token-of-some-length"
 AURA, FLUX = "/v1/speak", "/v2/speak"
@@ -733,17 +735,20 @@ def test_close_finishes_what_was_written() -> None:
     run(talk())
 
 
-def test_configure_changes_the_speed_of_the_next_turn() -> None:
+@pytest.mark.parametrize("build", [RecordingEngine, UnhurriedEngine])
+def test_configure_changes_the_speed_of_the_next_turn(
+    build: Callable[[], RecordingEngine],
+) -> None:
     """A setting that is acknowledged and not heard is worse than one that is refused."""
 
     async def talk() -> None:
-        async with service() as deepgram, deepgram.client(FLUX) as client:
+        async with service(build=build) as deepgram, deepgram.client(FLUX) as client:
             lengths = []
             for speed in (1.0, 1.5, 0.5):
                 await client.send("Configure", speed=speed)
                 applied = (await client.until("ConfigureSuccess")).last["applied"]
                 assert applied == {"speed": speed}
-                await client.speak(TEXT)
+                await client.speak(ONE)
                 await client.send("Flush")
                 turn = await client.until("SpeechMetadata")
                 lengths.append(len(turn.audio))

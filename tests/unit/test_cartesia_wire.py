@@ -95,10 +95,10 @@ def test_a_cancel_needs_nothing_but_its_name() -> None:
     assert parse_request('{"context_id": "a", "cancel": true}', SHELF) == Cancel("a")
 
 
-def test_times_are_seconds_at_the_clients_speed() -> None:
+def test_times_are_seconds_of_the_audio_that_is_sent() -> None:
     """Milliseconds or our own speed would put the highlighted word somewhere else."""
     word = TimedWord(text="Hi.", start=0, end=3, start_sample=12_000, end_sample=24_000)
-    message = timestamps("a", [word, word], flush_id=1, speed=2.0)
+    message = timestamps("a", [word, word], flush_id=1, tempo=2.0)
     assert message["word_timestamps"] == {
         "words": ["Hi.", "Hi."],
         "start": [0.25, 0.25],
