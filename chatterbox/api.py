@@ -213,8 +213,8 @@ class SpeechEngine(Protocol):
         """
 
     def start(self, slot: SlotIndex, segment: Segment) -> list[EngineEvent]:
-        """Occupy a free slot. Returns warnings about the text; raises `UnspeakableText` if nothing
-        can be said.
+        """Occupy a free slot. Returns warnings about the text, and times of words that are known
+        so early; raises `UnspeakableText` if nothing can be said.
         """
 
     def step(self, slots: Sequence[SlotIndex]) -> list[EngineEvent]:
