@@ -18,6 +18,7 @@ from daemon.utterance import (
     FlushReached,
     Samples,
     SegmentBegun,
+    TimedWord,
     UtteranceEnded,
     UtteranceOutput,
     WordsSpoken,
@@ -105,7 +106,8 @@ def test_words_come_before_the_sound_that_they_are_in() -> None:
             stream.add_text(text)
             stream.end()
             outputs = await all_of(stream)
-        num_given, words = 0, []
+        num_given = 0
+        words: list[TimedWord] = []
         for output in outputs:
             if isinstance(output, Samples):
                 num_given += output.samples.size
