@@ -1,7 +1,8 @@
 """One socket of ElevenLabs' dialect: its client's messages in, speech of its contexts out.
 
 A context that the client closes is spoken to its end, at most two seconds ahead of playback: the
-service's clients send the same message when they have finished and when they were interrupted.
+service's clients send the same message when they have finished and when they were interrupted. One
+that it closes twice is cut.
 """
 
 import asyncio
@@ -210,7 +211,9 @@ class _Context:
 
     def take(self, message: ClientMessage) -> None:
         if self.is_ended:
-            if message.close_context and message.immediate:
+            if message.close_context:
+                # Said again by Pipecat when what it has closed is interrupted; nobody who wants
+                # the rest says it twice.
                 self.cancel()
             elif message.text.strip():
                 raise TextAfterEnd(f"context {self._name!r} is closed and still speaks")
