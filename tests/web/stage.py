@@ -39,7 +39,8 @@ addEventListener("DOMContentLoaded", () => {
     if (!player) return;
     clearInterval(wait);
     const types = ["state", "begin", "utterance", "opened", "segment", "words", "start", "sound",
-      "underrun", "pause", "resume", "received", "warning", "refused", "close", "complaint", "format"];
+      "underrun", "pause", "resume", "received", "warning", "refused", "close", "complaint",
+      "format"];
     for (const type of types) {
       player.addEventListener(type, ({ detail }) => {
         const { utterance, ...rest } = detail;
