@@ -3,6 +3,7 @@ out.
 """
 
 import asyncio
+import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,13 @@ _BACKLOG = 512
 """Connections that the kernel keeps while the event loop is busy."""
 _MOST_HANDSHAKES = 256
 """Connections beyond the sessions: those that still shake hands, are refused, or ask for a page."""
+
+_OTHER_METHOD = re.compile(rb"(?!GET )[A-Z]{3,10} /")
+_ADVICE = b"This port answers GET and WebSocket requests; for others see docs/connect.md.\n"
+_NOT_ALLOWED = (
+    b"HTTP/1.1 405 Method Not Allowed\r\nAllow: GET\r\nConnection: close\r\n"
+    b"Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b"
+) % (len(_ADVICE), _ADVICE)
 
 Talk = Callable[[ServerConnection, Bearer], Awaitable[None]]
 
@@ -108,13 +116,22 @@ async def open_door(
 
 
 def _connection_type(most: int, metrics: Metrics) -> type[ServerConnection]:
-    """Connections that never say what they want must not use up the files of the process."""
+    """Connections that never say what they want must not use up the files of the process, and those
+    that want what `websockets` does not read are told so: it would only hang up."""
 
     class Connection(ServerConnection):
+        is_new = True
+
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)
             if len(self.server.handler_tasks) > most:
                 metrics.note_refusal("flood")
                 self.transport.abort()
+
+        def data_received(self, data: bytes) -> None:
+            if self.is_new and _OTHER_METHOD.match(data):
+                self.transport.write(_NOT_ALLOWED)
+            self.is_new = False
+            super().data_received(data)
 
     return Connection

@@ -431,6 +431,26 @@ def test_immediately_closed_means_silence() -> None:
     run(talk())
 
 
+def test_closed_twice_means_silence() -> None:
+    """Pipecat closes a context at the end of its text, and again if its user interrupts; a minute
+    of speech would be made for nobody."""
+
+    async def talk() -> None:
+        async with dialling() as (daemon, wire):
+            await wire.open("c", LONG)
+            await wire.send("c", flush=True)
+            await wire.send("c", close_context=True)
+            while not wire.heard.get("c", Heard()).audio:
+                await wire.receive()
+            await wire.send("c", close_context=True)
+            num_before = len(wire.heard["c"].messages)
+            assert (await wire.hear("c")).num_finals == 1
+            assert len(wire.heard["c"].messages) - num_before < 40  # what was on its way
+            await daemon.until(lambda: not daemon.engine.diary.busy)
+
+    run(talk())
+
+
 def test_a_name_can_be_used_again() -> None:
     """The default context is; its second turn must not sound like the end of the first."""
 
@@ -804,6 +824,22 @@ def test_what_there_is_not_is_refused_before_the_upgrade(path: str, status: int,
             assert (found, body["detail"]["status"]) == (status, code)
             assert body["detail"]["message"]
             assert daemon.daemon.num_sessions == 0
+
+    run(talk())
+
+
+def test_requests_with_a_body_are_told_where_to_go() -> None:
+    """The SDK's `convert` is one; hung up on without a word, its user looks for a broken daemon."""
+
+    async def talk() -> None:
+        async with running() as daemon, aiohttp.ClientSession() as session:
+            url = f"http://127.0.0.1:{daemon.port}/v1/text-to-speech/sine"
+            for body in ({"text": "Hello"}, {"text": LONG * 100}):
+                async with session.post(url, json=body) as response:
+                    assert (response.status, response.headers["Allow"]) == (405, "GET")
+                    assert "docs/connect.md" in await response.text()
+            async with dialled(daemon, output_format="pcm_24000") as wire:
+                assert (await wire.say("c", TEXT)).num_finals == 1
 
     run(talk())
 
