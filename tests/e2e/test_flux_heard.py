@@ -1,5 +1,5 @@
 """The bundled voice interrupted through Deepgram Flux: what the daemon says was heard, beside what
-a recogniser hears of the same audio up to the same place. Slow.
+a recogniser hears of the same audio up to the same place.
 """
 
 import asyncio
@@ -7,7 +7,6 @@ import json
 from dataclasses import dataclass
 
 import numpy as np
-import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from chatterbox.training.recogniser import heard_words
@@ -66,7 +65,6 @@ async def cut_all() -> list[Cut]:
             return cuts
 
 
-@pytest.mark.slow
 def test_what_was_heard_is_what_a_recogniser_hears() -> None:
     """The history of an agent must have the words that were said, over many turns of one session:
     offsets that drift, or times that are guesses, put words into it that nobody heard."""
