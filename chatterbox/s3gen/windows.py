@@ -43,17 +43,15 @@ class FrameWindow:
 
 def frames_at(committed: int, *, speed: float) -> int:
     """Mel frames for the vocoder when so many of the flow's exist: frame i of a speech at another
-    speed lies at `i * speed` of those. As many as there are at speed 1.
+    speed is frame `int(i * speed)` of those. As many as there are at speed 1.
     """
-    if not committed:
-        return 0
-    last = int((committed - 1) / speed)
+    frames = int(committed / speed)
     # The division may round the other way than the product, by which the frames are found.
-    while (last + 1) * speed <= committed - 1:
-        last += 1
-    while last * speed > committed - 1:
-        last -= 1
-    return last + 1
+    while int(frames * speed) < committed:
+        frames += 1
+    while frames and int((frames - 1) * speed) >= committed:
+        frames -= 1
+    return frames
 
 
 class TokenSchedule:

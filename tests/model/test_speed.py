@@ -83,16 +83,17 @@ def test_windows_are_the_whole_at_any_speed(speed: float) -> None:
 
 
 @torch.inference_mode()
-def test_frames_lie_between_those_of_the_mel() -> None:
-    """At speed 1 they are the mel's own, bit for bit: no parity with the reference is lost."""
-    mel, slot, frame = some_mel(), torch.tensor([SLOT]), torch.arange(100)[None]
-    assert torch.equal(new_step(EXACT, speed=1)._at_speed(mel, slot, frame)[0], mel[SLOT, :100])
-    slow = new_step(EXACT, speed=0.5)._at_speed(mel, slot, frame)[0]
-    assert torch.equal(slow[::2], mel[SLOT, :50])
-    torch.testing.assert_close(slow[1::2], (mel[SLOT, :50] + mel[SLOT, 1:51]) / 2)
-    assert torch.equal(
-        new_step(EXACT, speed=2)._at_speed(mel, slot, frame[:, :50])[0], mel[SLOT, :100:2]
-    )
+def test_frames_are_those_of_the_mel() -> None:
+    """Bit for bit, each at speed 1: no parity with the reference is lost."""
+    mel, slot, frame = some_mel(), torch.tensor([SLOT]), torch.arange(90)[None]
+    for speed, expected in (
+        (1.0, list(range(90))),
+        (2.0, list(range(0, 180, 2))),
+        (0.5, [index // 2 for index in range(90)]),
+        (1.25, [5 * index // 4 for index in range(90)]),
+    ):
+        found = new_step(EXACT, speed=speed)._at_speed(mel, slot, frame)
+        assert torch.equal(found[0], mel[SLOT, expected])
 
 
 def num_samples(engine: ChatterboxEngine, speed: float) -> int:
@@ -103,11 +104,10 @@ def test_speech_is_so_much_shorter_or_longer() -> None:
     """To the frame, before the silence at the ends is cut; and the next segment is not changed."""
     engine = random_engine()
     usual = num_samples(engine, 1.0)
-    for speed in (0.5, 0.8, 1.5, 2.0):
+    fresh = speak(random_engine(), 0, segment(1, TEXT))
+    for speed in (0.5, 0.8, 2.0):
         assert abs(num_samples(engine, speed) * speed / usual - 1) < 0.05
-        assert np.array_equal(
-            speak(engine, 0, segment(1, TEXT)), speak(random_engine(), 0, segment(1, TEXT))
-        )
+    assert np.array_equal(speak(engine, 0, segment(1, TEXT)), fresh)
 
 
 def test_neighbours_of_other_speeds_are_untouched() -> None:
