@@ -200,7 +200,7 @@ class Config:
         300.0, "voices", "the process that listens to clips ends after so long without one", "S"
     )
     clone_memory_mb: int = _setting(
-        16_384, "voices", "most address space of that process; libraries of torch count", "MB"
+        8_192, "voices", "most address space of that process; libraries of torch count", "MB"
     )
 
     max_sessions: int = _setting(

@@ -37,6 +37,7 @@ def on_stage(
     **changes: Any,
 ) -> None:
     """A daemon in this process that makes voices for everybody, and one page of it."""
+    settings: dict[str, Any] = {"cloning": "all", "ping_s": 60.0, **changes}
 
     async def run() -> None:
         async with (
@@ -45,7 +46,7 @@ def on_stage(
             running(
                 build=CloningSineEngine,
                 clone_command=COMMAND,
-                **{"cloning": "all", "ping_s": 60.0} | changes,
+                **settings,
             ) as daemon,
         ):
             stage = await Stage.open(chrome, f"http://127.0.0.1:{daemon.port}/")
