@@ -664,6 +664,7 @@ def test_whatever_is_sent_the_daemon_goes_on() -> None:
 
     async def talk() -> None:
         async with service(max_text_chars=200, max_contexts=3) as cartesia:
+            num_tasks = len(asyncio.all_tasks())
             for _ in range(8):
                 async with cartesia.client() as client:
                     for _ in range(80):
@@ -678,5 +679,6 @@ def test_whatever_is_sent_the_daemon_goes_on() -> None:
                         is_over = heard.messages[-1]["done"]
                         assert context is None or is_over, (context, heard.order)
             await cartesia.daemon.until(lambda: not cartesia.daemon.engine.diary.busy)
+            await cartesia.daemon.until(lambda: len(asyncio.all_tasks()) <= num_tasks)
 
     run(talk())

@@ -804,6 +804,7 @@ def test_whatever_is_sent_the_daemon_goes_on(path: str) -> None:
 
     async def talk() -> None:
         async with service(max_text_chars=200, max_contexts=3) as deepgram:
+            num_tasks = len(asyncio.all_tasks())
             for _ in range(8):
                 async with deepgram.client(path) as client:
                     num_clears = 1
@@ -827,6 +828,7 @@ def test_whatever_is_sent_the_daemon_goes_on(path: str) -> None:
                         await client.send("Close")
                         assert (await client.until("SessionMetadata")).messages
             await deepgram.daemon.until(lambda: not deepgram.daemon.engine.diary.busy)
+            await deepgram.daemon.until(lambda: len(asyncio.all_tasks()) <= num_tasks)
             assert deepgram.daemon.daemon.num_sessions == 0
 
     run(talk())
