@@ -8,9 +8,10 @@ that it closes twice is cut.
 import asyncio
 import base64
 import contextlib
+from collections.abc import Mapping
 from functools import partial
 
-from daemon.config import SHORTEST_LEAD_MS
+from daemon.config import LONGEST_LEAD_MS, SHORTEST_LEAD_MS
 from daemon.dialects.elevenlabs_alignment import Alignment, Stretch
 from daemon.dialects.elevenlabs_wire import (
     DEFAULT_CONTEXT,
@@ -117,31 +118,35 @@ class Talk:
         if len(closed) > most:
             # Of what its client has closed, the oldest is the likeliest to be heard by nobody.
             closed[0].cancel()
-        context = _Context(self, name, encoder=self._encoder(message.speed), speed=message.speed)
+        options, tempo = self.studio.at_speed(message.speed)
+        context = _Context(self, name, encoder=self._encoder(tempo), tempo=tempo, options=options)
         self._contexts[name] = context
         self.line.spawn(context.speak())
         return context
 
-    def _encoder(self, speed: float) -> StreamEncoder:
+    def _encoder(self, tempo: float) -> StreamEncoder:
         try:
-            return self.new_encoder(speed)
+            return self.new_encoder(tempo)
         except FormatMissing as error:
             raise BadMessage(str(error)) from error
 
-    def new_encoder(self, speed: float) -> StreamEncoder:
+    def new_encoder(self, tempo: float) -> StreamEncoder:
         wanted = self.wanted.format
         return new_stream_encoder(
-            wanted.encoding, sample_rate=wanted.sample_rate, bitrate=wanted.bitrate, tempo=speed
+            wanted.encoding, sample_rate=wanted.sample_rate, bitrate=wanted.bitrate, tempo=tempo
         )
 
-    def new_stream(self, name: str) -> SpeechStream:
+    def new_stream(self, name: str, *, options: Mapping[str, float], tempo: float) -> SpeechStream:
+        lead_ms = max(SHORTEST_LEAD_MS, min(_LEAD_MS, self.line.config.max_lead_ms))
         return self.studio.speak(
             Open(
                 context=name,
                 voice=self._voice,
                 seed=self.wanted.seed,
                 language=self.wanted.language,
-                max_lead_ms=max(SHORTEST_LEAD_MS, min(_LEAD_MS, self.line.config.max_lead_ms)),
+                options=options,
+                # At another tempo the listener's clock is not ours.
+                max_lead_ms=lead_ms if tempo == 1.0 else LONGEST_LEAD_MS,
             ),
             bearer=self.line.bearer,
             audio_format=f"elevenlabs_{self.wanted.output}",
@@ -184,14 +189,22 @@ class Talk:
 
 
 class _Context:
-    def __init__(self, talk: Talk, name: str, *, encoder: StreamEncoder, speed: float) -> None:
+    def __init__(
+        self,
+        talk: Talk,
+        name: str,
+        *,
+        encoder: StreamEncoder,
+        tempo: float,
+        options: Mapping[str, float],
+    ) -> None:
         self._talk = talk
         self._name = name
-        self._speed = speed
+        self._tempo = tempo
         self._encoder = encoder
         self._waiting = encoder.begin()
-        self._alignment = Alignment(tempo=speed)
-        self._stream = talk.new_stream(name)
+        self._alignment = Alignment(tempo=tempo)
+        self._stream = talk.new_stream(name, options=options, tempo=tempo)
         self._num_samples = 0
         self._trouble: SegmentTrouble | None = None
         self._is_pausing = False
@@ -309,7 +322,7 @@ class _Context:
         if self._talk.wanted.format.encoding not in _SEEKABLE:
             return
         self._waiting += self._encoder.finish()
-        self._encoder = self._talk.new_encoder(self._speed)
+        self._encoder = self._talk.new_encoder(self._tempo)
         if self._waiting:
             await self._send(None)
 
