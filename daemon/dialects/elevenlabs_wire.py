@@ -29,7 +29,7 @@ DEFAULT_CONTEXT = "default"
 SLOWEST, FASTEST = 0.7, 1.2
 _INACTIVITY_S, _LONGEST_INACTIVITY_S = 20.0, 180.0
 _MOST_ID_CHARS = 256
-_POLICY_VIOLATION = 1008
+POLICY_VIOLATION = 1008
 _RATES = (8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _KBPS = (32, 64, 96, 128, 192)
 
@@ -216,7 +216,7 @@ def error_message(error: WireError, *, context: str | None) -> dict[str, object]
     body: dict[str, object] = {
         "error": code,
         "message": error.message,
-        "code": _POLICY_VIOLATION,
+        "code": POLICY_VIOLATION,
     }
     return body if context is None else body | {"contextId": context}
 
