@@ -174,6 +174,25 @@ def test_the_bundled_voice_says_what_the_lexicon_says() -> None:
     asyncio.run(scenario())
 
 
+def test_the_bundled_voice_speaks_faster_and_slower() -> None:
+    """As `options.speed` asks, with words that end where the audio does."""
+
+    async def scenario() -> None:
+        async with asyncio.timeout(LONGEST_TEST_S), bundled_voice() as client:
+            text = "The train leaves at nine."
+            lengths = {}
+            for speed in (0.6, 1.0, 1.8):
+                speaking = await say(client, text, options={"speed": speed}, max_lead_ms=60_000)
+                spoken = await speaking.collect()
+                lengths[speed] = spoken.samples.size * speed
+                assert [word.text for word in spoken.words] == text.split()
+                assert 0 < spoken.samples.size - spoken.words[-1].end_sample <= 30 * MS
+            assert 0.85 < lengths[0.6] / lengths[1.0] < 1.1
+            assert 0.9 < lengths[1.8] / lengths[1.0] < 1.25
+
+    asyncio.run(scenario())
+
+
 def test_the_bundled_voice_leaves_out_tags_with_a_warning() -> None:
     """It has none; "laugh" must not be heard."""
 
