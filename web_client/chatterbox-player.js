@@ -61,7 +61,7 @@ export class Player extends EventTarget {
   /**
    * `url` of the daemon, its own host by default; `token`, or `getTicket` (see web_client/connection.js);
    * `format`: "auto", "opus" or "pcm_s16le"; `settings` for every utterance: voice, seed, language, options, bitrate, max_buffer_delay_ms,
-   * max_lead_ms.
+   * max_lead_ms, lexicon.
    */
   constructor({ url, token, getTicket, format = "auto", settings = {} } = {}) {
     super();
