@@ -95,8 +95,9 @@ class DeepgramDialect(SocketDialect):
 
 
 class AuraTurns(Turns):
-    """`/v1/speak`."""
+    """`/v1/speak`. Some clients flush each sentence: the pause between two is made here."""
 
+    pause_ms = 270  # with a turn's own silence at its end, what is between two sentences
     _num_answers = 0
 
     async def greet(self) -> None:

@@ -8,6 +8,8 @@ takes back what was sent and not heard.
 
 import secrets
 import uuid
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from daemon.config import SERVER_VERSION
@@ -27,6 +29,8 @@ from daemon.dialects.line import HangUp, Line
 from daemon.formats.choice import FormatMissing, new_stream_encoder
 from daemon.studio import Studio
 
+_NUM_REMEMBERED = 8
+"""Turns that an interruption can tell of."""
 _CONTROLS = {"pronunciations_applied": 0, "breaks_applied": 0, "pronunciation_warnings": 0}
 
 
@@ -42,6 +46,15 @@ class _Begun:
     is_over: bool = False
     """Its SpeechMetadata or SpeechInterrupted was sent."""
 
+    @property
+    def end_ms(self) -> int:
+        """Of what was sent so far."""
+        return self.start_ms + self.turn.sent_ms
+
+    def was_heard(self, played_ms: int | None) -> bool:
+        """To its end; what was sent whole counts as heard unless the client says otherwise."""
+        return self.is_over and (played_ms is None or self.end_ms <= played_ms)
+
     def metadata(self) -> dict[str, object]:
         return {
             "speech_id": self.speech_id,
@@ -55,8 +68,8 @@ class _Begun:
 class FluxTurns(Turns):
     def __init__(self, line: Line, studio: Studio, query: SpeakQuery) -> None:
         super().__init__(line, studio, query)
-        self._begun: _Begun | None = None
-        """The turn that is being sent, else the one that ended last: maybe it is not heard yet."""
+        self._begun: deque[_Begun] = deque(maxlen=_NUM_REMEMBERED)
+        """The turns that were sent last, and the one that is being sent: they may not be heard."""
         self._total_ms = 0
         """The session's audio before the turn that is being sent."""
         self._interrupted_ms = 0
@@ -106,7 +119,7 @@ class FluxTurns(Turns):
 
     async def _tell_flush(self) -> None:
         """An acknowledgement only; inside the brackets of its turn."""
-        begun = self._begun
+        begun = self._begun[-1] if self._begun else None
         if begun is None or begun.turn is not self.active or begun.is_flush_told:
             return
         if begun.turn.is_flushed.is_set():
@@ -130,13 +143,12 @@ class FluxTurns(Turns):
 
     async def note_begin(self, turn: Turn) -> None:
         speech_id = f"dg_sp_{secrets.token_hex(6)}"
-        self._begun = begun = _Begun(turn, speech_id, self._total_ms)
-        await self.line.send_json({"type": "SpeechStarted", "speech_id": begun.speech_id})
+        self._begun.append(_Begun(turn, speech_id, self._total_ms))
+        await self.line.send_json({"type": "SpeechStarted", "speech_id": speech_id})
         await self._tell_flush()
 
     async def note_end(self, turn: Turn) -> None:
-        begun = self._begun
-        assert begun is not None
+        begun = self._begun[-1]
         await self._tell_flush()
         if not turn.sent_ms and not turn.has_failed:
             await self.warn("NO_SYNTHESIZABLE_TEXT", "there is nothing in it that can be spoken")
@@ -155,39 +167,41 @@ class FluxTurns(Turns):
             )
             return
         stopped = await self.stop()
-        if stopped and (self._begun is None or self._begun.turn is not stopped[0]):
-            await self.note_begin(stopped[0])  # the interruption was faster than the speaker
-        begun = self._begun
-        is_heard = played_ms is None or played_ms >= self._total_ms
-        if begun is not None and not (begun.is_over and is_heard):
-            # If all of it was sent, and not heard, Deepgram would have nothing to say.
-            await self._tell_interruption(begun, played_ms)
-        elif not self._total_ms:
-            await self.warn("NO_AUDIO_GENERATED", "there has been no audio yet")
-        else:
+        cut = [begun for begun in self._begun if not begun.was_heard(played_ms)]
+        if stopped and not cut:
+            await self.note_begin(stopped[0])  # the interruption was faster than its first audio
+            cut = [self._begun[-1]]
+        if cut:
+            await self._tell_interruption(cut, played_ms)
+        elif self._total_ms:
             await self.warn("NO_ACTIVE_SPEECH", "there is no turn to interrupt")
+        else:
+            await self.warn("NO_AUDIO_GENERATED", "there has been no audio yet")
         for turn in stopped:
             turn.cancel()
             turn.close()
 
-    async def _tell_interruption(self, begun: _Begun, played_ms: int | None) -> None:
-        """Without an offset, nobody knows what was heard."""
-        turn = begun.turn
-        begun.is_over = True
-        end_ms = begun.start_ms + turn.sent_ms
-        answer: dict[str, object] = {"type": "SpeechInterrupted"}
-        in_turn_ms = None if played_ms is None else max(0, played_ms - begun.start_ms)
-        spoken, remaining = turn.cancel(played_ms=in_turn_ms)
-        if played_ms is None:
-            answer["audio_played_ms"] = end_ms
-        else:
-            answer["audio_played_ms"] = played_ms
-            answer["text_spoken"] = spoken
-            answer["text_remaining"] = remaining
-        self._total_ms = self._interrupted_ms = min(
-            end_ms, end_ms if played_ms is None else played_ms
+    async def _tell_interruption(self, cut: Sequence[_Begun], played_ms: int | None) -> None:
+        """Of each turn that was not heard to its end: Deepgram itself tells of one that it still
+        sends. Without an offset nobody knows what was heard."""
+        end_ms = cut[-1].end_ms
+        self._total_ms = self._interrupted_ms = (
+            end_ms if played_ms is None else min(end_ms, played_ms)
         )
-        await self.line.send_json(answer | {"metadata": begun.metadata()})
+        self._begun.clear()
+        for begun in cut:
+            begun.is_over = True
+            answer: dict[str, object] = {"type": "SpeechInterrupted"}
+            if played_ms is None:
+                begun.turn.cancel()
+                answer["audio_played_ms"] = end_ms
+            else:
+                in_turn_ms = max(0, played_ms - begun.start_ms)
+                spoken, remaining = begun.turn.cancel(played_ms=in_turn_ms)
+                answer["audio_played_ms"] = played_ms
+                answer["text_spoken"] = spoken
+                answer["text_remaining"] = remaining
+            await self.line.send_json(answer | {"metadata": begun.metadata()})
 
     # --- speed ------------------------------------------------------------------------------------
 

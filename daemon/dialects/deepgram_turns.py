@@ -10,6 +10,10 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from chatterbox.api import SAMPLE_RATE
 from daemon.config import LONGEST_LEAD_MS
@@ -93,6 +97,9 @@ class Turn:
 class Turns(abc.ABC):
     """Everything that one connection is to say."""
 
+    pause_ms: ClassVar[int] = 0
+    """Silence between a turn and the next, if that follows while the first is still heard."""
+
     def __init__(self, line: Line, studio: Studio, query: SpeakQuery) -> None:
         self.line = line
         self.studio = studio
@@ -106,6 +113,8 @@ class Turns(abc.ABC):
         """The active one first."""
         self._num_chars_held = 0
         """Of all of them."""
+        self._heard_at_s = 0.0
+        """When all that was sent is heard, by the event loop's clock."""
         self._has_turns = asyncio.Event()
         self._is_idle = asyncio.Event()
         self._is_idle.set()
@@ -171,6 +180,7 @@ class Turns(abc.ABC):
         stopped = list(self._turns)
         self._turns.clear()
         self._num_chars_held = 0
+        self._heard_at_s = 0.0  # a client that interrupts drops what it has
         self.active = self.growing = None
         self._note_change()
         self._speaker = self.line.spawn(self._speak_all())
@@ -200,6 +210,7 @@ class Turns(abc.ABC):
     async def _speak_all(self) -> None:
         while True:
             await self._has_turns.wait()
+            await self._wait_for_listener()
             self.active = turn = self._turns[0]
             await self.note_begin(turn)
             try:
@@ -216,6 +227,15 @@ class Turns(abc.ABC):
             self._note_change()
             turn.close()
 
+    async def _wait_for_listener(self) -> None:
+        """The pacing of a stream does not know what of earlier turns is still to be heard."""
+        too_far_s = self._unheard_s() - self.line.config.max_lead_ms / 1000
+        if too_far_s > 0:
+            await asyncio.sleep(too_far_s)
+
+    def _unheard_s(self) -> float:
+        return max(0.0, self._heard_at_s - asyncio.get_running_loop().time())
+
     async def _speak(self, turn: Turn) -> None:
         """Raises `WireError`: there is no place to speak, or none any more."""
         options, tempo = self.studio.at_speed(self.speed)
@@ -224,11 +244,14 @@ class Turns(abc.ABC):
         )
         turn.begin(self._new_stream(options, tempo=tempo), tempo=tempo)
         assert turn.stream is not None
+        if self.pause_ms and self._unheard_s():
+            pause = np.zeros(self.pause_ms * SAMPLE_RATE // 1000, dtype=np.float32)
+            await self._send_samples(pause, encoder, tempo=tempo)
         async with contextlib.aclosing(turn.stream.outputs()) as outputs:
             async for output in outputs:
                 match output:
                     case Samples():
-                        await self._send_audio(partial(encoder.encode, output.samples), encoder)
+                        await self._send_samples(output.samples, encoder, tempo=tempo)
                     case SegmentTrouble(is_failure=True):
                         turn.has_failed = True
                         await self.warn("SYNTHESIS_FAILED", output.message)
@@ -249,6 +272,13 @@ class Turns(abc.ABC):
             audio_format=f"deepgram_{self.query.audio_format}",
             session=self.line.name,
         )
+
+    async def _send_samples(
+        self, samples: NDArray[np.float32], encoder: StreamEncoder, *, tempo: float
+    ) -> None:
+        now_s = asyncio.get_running_loop().time()
+        self._heard_at_s = max(now_s, self._heard_at_s) + samples.size / SAMPLE_RATE / tempo
+        await self._send_audio(partial(encoder.encode, samples), encoder)
 
     async def _send_audio(self, encode: Callable[[], bytes], encoder: StreamEncoder) -> None:
         data = await self.studio.in_pool(encode) if encoder.is_costly else encode()

@@ -25,6 +25,8 @@ ONE = "How are you today"
 LONG = "This is one long sentence after the other. " * 20
 TOKEN = "a-token-of-some-length"
 AURA, FLUX = "/v1/speak", "/v2/speak"
+PAUSE = bytes(270 * 24 * 2)
+"""Before a turn of Aura's that follows on one that is still heard: one sentence after another."""
 
 Body = dict[str, Any]
 
@@ -151,7 +153,7 @@ def test_aura_speaks_what_it_is_sent_and_says_when_it_is_out() -> None:
                     await client.send("Flush")
                     turn = await client.until("Flushed")
                     assert turn.order == ["audio", "Flushed"]
-                    assert turn.audio == expected
+                    assert turn.audio == (PAUSE if number else b"") + expected
                     assert turn.last == {"type": "Flushed", "sequence_id": number}
 
     run(talk())
@@ -179,7 +181,8 @@ def test_turns_are_spoken_in_order_and_each_is_marked() -> None:
                 for text in texts:
                     await client.speak(text)
                     await client.send("Flush")
-                assert [(await client.until("Flushed")).audio for _ in texts] == expected
+                spoken = [(await client.until("Flushed")).audio for _ in texts]
+                assert spoken == [expected[0], PAUSE + expected[1], PAUSE + expected[2]]
 
     run(talk())
 
@@ -200,6 +203,24 @@ def test_turns_that_wait_hold_no_slot() -> None:
                 await client.send("Flush")
             for _ in range(5):
                 assert (await client.until("Flushed")).order == ["audio", "Flushed"]
+
+    run(talk())
+
+
+@pytest.mark.parametrize("path", [AURA, FLUX])
+def test_turns_that_wait_are_not_made_long_before_they_are_heard(path: str) -> None:
+    """Each turn is paced by itself; together they would be made at once, for somebody who hears
+    the first words and interrupts."""
+
+    async def talk() -> None:
+        async with service(max_lead_ms=2000) as deepgram, deepgram.client(path) as client:
+            for _ in range(10):
+                await client.speak("Hello there.")  # 0.8 seconds, and the pause before it
+                await client.send("Flush")
+            for _ in range(2):
+                await client.until("Flushed" if path == AURA else "SpeechMetadata")
+            await asyncio.sleep(0.2)
+            assert 3 <= len(deepgram.daemon.engine.diary.started) <= 4
 
     run(talk())
 
@@ -678,6 +699,38 @@ def test_what_was_sent_but_not_heard_can_be_interrupted() -> None:
             assert stopped["text_remaining"] == " How are you today?"
             assert stopped["metadata"]["speech_id"] == end["speech_id"]
             await client.send("Interrupt")
+            assert (await client.until("Warning")).last["code"] == "NO_ACTIVE_SPEECH"
+
+    run(talk())
+
+
+def test_an_interruption_tells_of_each_turn_that_was_not_heard_to_its_end() -> None:
+    """Short turns are sent before the first of them is heard: all of them are in the air, and the
+    agent believes that it has said them."""
+
+    async def talk() -> None:
+        async with service() as deepgram, deepgram.client(FLUX) as client:
+            names = []
+            for text in ("Well.", TEXT, "This is behind it."):
+                await client.speak(text)
+                await client.send("Flush")
+                end = (await client.until("SpeechMetadata")).last
+                names.append((end["speech_id"], end["audio_duration_ms"]))
+            await client.speak("And this is not flushed. ")
+            await client.until("SpeechStarted")
+            await client.interrupt(names[0][1] + 900)
+            told = [(await client.until("SpeechInterrupted")).last for _ in range(3)]
+            assert [item["metadata"]["speech_id"] for item in told[:2]] == [
+                name for name, _ in names[1:]
+            ]
+            assert [item["text_spoken"] for item in told] == ["Hello there.", "", ""]
+            assert [item["text_remaining"] for item in told] == [
+                " How are you today?",
+                "This is behind it.",
+                "And this is not flushed. ",
+            ]
+            await client.expect_silence()
+            await client.interrupt(names[0][1] + 900)
             assert (await client.until("Warning")).last["code"] == "NO_ACTIVE_SPEECH"
 
     run(talk())
