@@ -122,9 +122,7 @@ SERVER_EXAMPLES = [
         bitrate=32_000,
     ),
     SegmentStart(context="a", segment=0, text="Hi.", start=0, end=3, sample=0),
-    Words(
-        context="a", words=(WordTime(text="Hi.", start=0, end=3, sample=120, end_sample=900),)
-    ),
+    Words(context="a", words=(WordTime(text="Hi.", start=0, end=3, sample=120, end_sample=900),)),
     Flushed(context="a", flush=1, end=3, samples=960),
     AudioEnd(context="a", samples=960, packets=3, duration_ms=40.0, segments=1, text_chars=3),
     Cancelled(context="a", text_spoken="H", text_remaining="i.", played_ms=1.5, samples_sent=480),
