@@ -111,7 +111,9 @@ def test_livekits_plugins(service: str, tmp_path: Path) -> None:
         if report[name]["rate"] == RATE:
             check_heard(tmp_path / f"{name}.pcm", outcome.expected)
         if service.startswith(TIMED):
-            check_words(report[name]["words"], decoded(tmp_path / f"{name}.pcm").size / RATE)
+            check_words(
+                report[name]["words"], decoded(tmp_path / f"{name}.pcm").size / report[name]["rate"]
+            )
     if "elevenlabs" not in service:  # its plugin lets what it has closed be spoken to its end
         assert outcome.num_ended("gone") == 1
     assert report["wrong_key"]["status"] == 401
