@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from chatterbox.api import TAGS
 from chatterbox.checkpoint import t3_kind
 from chatterbox.config import ModelConfig
 from chatterbox.s3gen.flow import Flow
@@ -106,11 +107,18 @@ def test_a_variant_speaks(variant: str, tmp_path: Path) -> None:
         names = {option.name for option in client.begin.options}
         assert ("cfg_weight" in names) == config.t3.guided
         assert ("top_k" in names) == (not config.t3.guided)
+        assert client.begin.tags == (() if config.t3.guided else TAGS)
+        assert client.begin.phonemes == ""
         options = {"cfg_weight": 0.0} if config.t3.guided else {}
         heard = []
         for language in (config.languages[0], config.languages[-1]):
             context = await client.open(
-                format="pcm_s16le", seed=2, language=language, options=options, max_lead_ms=60_000
+                format="pcm_s16le",
+                seed=2,
+                language=language,
+                options=options,
+                lexicon={"there": "/x/"},
+                max_lead_ms=60_000,
             )
             await context.send_text("Hello there [laugh], 水 again.")
             await context.end()
@@ -118,9 +126,11 @@ def test_a_variant_speaks(variant: str, tmp_path: Path) -> None:
             assert isinstance(context.ending, AudioEnd), context.ending
             heard.append(np.concatenate([e.samples for e in events if isinstance(e, Audio)]))
             codes = {event.code for event in events if isinstance(event, Warned)}
-            assert codes <= {"runaway_cut", "unknown_characters"}
-            # Byte pairs know every character; the small vocabularies do not know a kanji.
-            assert ("unknown_characters" in codes) == (config.text.front_end != "gpt2")
+            assert codes <= {"runaway_cut", "unknown_characters", "skipped_tag", "lexicon_phonemes"}
+            # Byte pairs know every character, and tags; the small vocabularies do not.
+            is_small = config.text.front_end != "gpt2"
+            assert ("unknown_characters" in codes) == ("skipped_tag" in codes) == is_small
+            assert "lexicon_phonemes" in codes, "these models read letters"
         assert all(len(samples) > 12_000 and samples.any() for samples in heard)
         if len(config.languages) > 1:
             # The language is a token of the text: another one, another reading.
