@@ -154,5 +154,9 @@ class VoiceDesk:
         )
 
     async def _tell_deleted(self, voice: str, deleting: "asyncio.Task[None]") -> None:
-        await asyncio.shield(deleting)
-        self._owner.post(VoiceDeleted(voice=voice))
+        try:
+            await asyncio.shield(deleting)
+        except WireError as error:
+            self._owner.post_error(error)
+        else:
+            self._owner.post(VoiceDeleted(voice=voice))

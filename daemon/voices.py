@@ -127,7 +127,8 @@ class VoiceLibrary:
     async def _load(self, store: VoiceStore) -> None:
         for voice in await asyncio.to_thread(store.load):
             if voice.is_expired(self._clock()):
-                await self._put_away(voice, "voice_expired")
+                with contextlib.suppress(CloningFailed):  # logged
+                    await self._put_away(voice, "voice_expired")
             elif voice.model != self._info.model:
                 _log.info("voice %s was made for %s: not loaded", voice.id, voice.model)
             else:
@@ -292,7 +293,7 @@ class VoiceLibrary:
 
     def delete(self, voice_id: str, *, bearer: Bearer, peer: str) -> "asyncio.Task[None]":
         """Nobody gets it any more from now on; the task ends when nothing is left of it on the
-        disk. Raises `UnknownVoice` for one that is not the bearer's."""
+        disk, or raises `CloningFailed`. Raises `UnknownVoice` for one that is not the bearer's."""
         if voice_id not in (voice.id for voice in self.voices_of(bearer)):
             raise UnknownVoice(f"there is no voice {voice_id!r} of yours")
         return self._spawn(self._let_go(self._voices.pop(voice_id), "voice_deleted", peer=peer))
@@ -311,14 +312,19 @@ class VoiceLibrary:
 
     async def _put_away(self, voice: ClonedVoice, event: str, **facts: object) -> None:
         assert self._store is not None, "it was kept there"
-        await asyncio.to_thread(self._store.delete, voice.id)
+        try:
+            await asyncio.to_thread(self._store.delete, voice.id)
+        except OSError as error:
+            _log.exception("the files of voice %s are still there", voice.id)
+            raise CloningFailed("the voice is not offered any more, but still stored") from error
         known = {"voice": voice.id, "token": voice.owner, "sha256": voice.clip_sha256}
         await self._note(event, **known, **facts)
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_S)
-            await self.expire()
+            with contextlib.suppress(CloningFailed):  # logged; the next start tries again
+                await self.expire()
 
     async def _note(self, event: str, **facts: object) -> None:
         """Of what has happened anyway: a full disk is a matter of the log then."""

@@ -424,3 +424,29 @@ def test_without_a_folder_voices_end_with_the_daemon(tmp_path: Path) -> None:
 
     path = asyncio.run(scenario())
     assert not path.parent.parent.exists()
+
+
+def test_files_that_cannot_be_deleted_are_told_and_the_voice_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever wanted it gone must not believe that it is; nobody gets it nevertheless, and what
+    looks after old voices goes on."""
+
+    async def scenario() -> None:
+        async with desk(tmp_path) as one:
+            voice = await one.clone()
+            store = one.library._store
+            assert store is not None
+
+            def fail(_voice: str) -> None:
+                raise PermissionError("read-only file system")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(store, "delete", fail)
+                with pytest.raises(CloningFailed, match="still stored"):
+                    await one.library.delete(voice, bearer=ANNA, peer="")
+            assert one.names() == []
+            assert not one.engine.voices
+            assert await one.clone()
+
+    asyncio.run(scenario())
