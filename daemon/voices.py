@@ -276,7 +276,8 @@ class VoiceLibrary:
         try:
             await self._engine.add_voice(voice.id, made_path)
         except VoiceUnfit as error:
-            raise CloningFailed(f"the model does not take the voice: {error}") from error
+            _log.error("the engine does not take a new voice: %s", error)  # it names our files
+            raise CloningFailed("the model does not take the voice") from error
         try:
             # Noted first: a voice that the log does not know must not exist.
             note = facts | {"seconds": made.seconds, "name": place.name}
