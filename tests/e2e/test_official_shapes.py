@@ -126,10 +126,13 @@ def test_a_variant_speaks(variant: str, tmp_path: Path) -> None:
             assert isinstance(context.ending, AudioEnd), context.ending
             heard.append(np.concatenate([e.samples for e in events if isinstance(e, Audio)]))
             codes = {event.code for event in events if isinstance(event, Warned)}
-            assert codes <= {"runaway_cut", "unknown_characters", "skipped_tag", "lexicon_phonemes"}
+            # Chinese takes long to say, so a segment may hold the tag alone.
+            codes -= {"runaway_cut", "unspeakable"}
+            assert codes <= {"unknown_characters", "skipped_tag", "lexicon_phonemes"}
             # Byte pairs know every character, and tags; the small vocabularies do not.
             is_small = config.text.front_end != "gpt2"
-            assert ("unknown_characters" in codes) == ("skipped_tag" in codes) == is_small
+            assert ("unknown_characters" in codes) == is_small
+            assert ("skipped_tag" in codes) <= is_small
             assert "lexicon_phonemes" in codes, "these models read letters"
         assert all(len(samples) > 12_000 and samples.any() for samples in heard)
         if len(config.languages) > 1:
