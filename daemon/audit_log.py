@@ -14,6 +14,7 @@ from pathlib import Path
 from daemon.config import ConfigError
 
 _log = logging.getLogger(__name__)
+_log.setLevel(logging.INFO)  # whatever `log_level` says: it is about the daemon's own talk
 
 
 class AuditLog:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -331,6 +332,19 @@ def test_an_audit_file_that_cannot_be_written_stops_the_start(tmp_path: Path) ->
     """Better at the start than at the first upload, months later."""
     with pytest.raises(ConfigError, match="audit_file"):
         AuditLog(tmp_path / "nowhere" / "audit")
+
+
+def test_without_a_file_audit_lines_are_in_the_log_however_quiet_it_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """`log_level = "error"` must not be the end of the audit."""
+    logging.getLogger().setLevel(logging.ERROR)
+    try:
+        AuditLog(None, clock=FakeClock()).note("voice_uploaded", voice="v-1")
+    finally:
+        logging.getLogger().setLevel(logging.WARNING)
+    (record,) = caplog.records
+    assert json.loads(record.getMessage())["voice"] == "v-1"
 
 
 def test_voices_outlive_a_restart_until_their_time_is_over(tmp_path: Path) -> None:
