@@ -146,6 +146,6 @@ export class VoiceStudio {
 
 function left(seconds) {
   const hours = seconds / HOUR_S;
-  if (hours >= 48) return `${Math.floor(hours / 24)} days`;
+  if (hours >= 48) return `${Math.round(hours / 24)} days`;
   return hours >= 1 ? `${Math.floor(hours)} h` : `${Math.ceil(seconds / 60)} min`;
 }

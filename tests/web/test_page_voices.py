@@ -106,7 +106,7 @@ def test_a_file_becomes_a_voice_that_speaks_and_is_deleted() -> None:
         await stage.until_ready()
         await page.wait_for_function("() => document.querySelector('#own-list li') !== null")
         await page.click("#own-voices summary")
-        assert "29 days left" in await page.inner_text("#own-list li")
+        assert "30 days left" in await page.inner_text("#own-list li")
         assert await page.input_value("#set-voice") == voice, "the choice is remembered"
         await page.click("#own-list button")
         await page.wait_for_function("() => document.querySelector('#own-list li') === null")
