@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar, Unpack
 from chatterboxd_client.listening import Audio
 from chatterboxd_client.session import SpeechClient
 from chatterboxd_client.speaking import Settings, Speaking, Spoken, say
-from daemon.protocol import Begin, Cancelled
+from daemon.wire.protocol import Begin, Cancelled
 
 Result = TypeVar("Result")
 

@@ -6,7 +6,7 @@ import numpy as np
 import opuslib_next
 from numpy.typing import NDArray
 
-from daemon.protocol import AudioFormat, AudioMessage
+from daemon.wire.protocol import AudioFormat, AudioMessage
 
 AUDIBLE_DBFS = -50.0
 """A listener hears something from the first 10 ms whose RMS lies above this, re full scale."""

@@ -16,8 +16,8 @@ from websockets.typing import Subprotocol
 
 from chatterboxd_client.listening import Audio, AudioDecoder, BrokenStream, Timings
 from chatterboxd_client.voices import OnProgress, OwnVoices
-from daemon.errors import UnknownType, WireError
-from daemon.protocol import (
+from daemon.wire.errors import UnknownType, WireError
+from daemon.wire.protocol import (
     FORMATS,
     PROTOCOL,
     AudioEnd,
@@ -41,7 +41,7 @@ from daemon.protocol import (
     parse_server_message,
     to_json,
 )
-from daemon.voice_messages import VoiceAnswer, VoiceFacts, VoiceReady
+from daemon.wire.voice_messages import VoiceAnswer, VoiceFacts, VoiceReady
 
 NUM_ENDED_KEPT = 32
 """A cancel may follow the audio_end of this many contexts; docs/protocol.md section 2."""

@@ -32,7 +32,7 @@ from chatterboxd_client.session import ClientContext, ConnectionLost, DaemonErro
 from chatterboxd_client.spawn import DaemonDidNotStart, own_daemon
 from chatterboxd_client.speaking import Speaking, say, write_wav
 from daemon.config import ENGINES
-from daemon.protocol import Failed, Warned
+from daemon.wire.protocol import Failed, Warned
 
 PIECE_CHARS = 4
 PIECE_INTERVAL_S = 0.016

@@ -24,7 +24,7 @@ from chatterboxd_client.session import (
     DaemonError,
     SpeechClient,
 )
-from daemon.protocol import Cancelled, Failed, WordTime
+from daemon.wire.protocol import Cancelled, Failed, WordTime
 
 _LONGEST_PIECE = 8_000
 """Characters of one message: well below the daemon's limit in bytes, whatever the script."""

@@ -8,8 +8,8 @@ import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from daemon.protocol import Failed, ServerMessage
-from daemon.voice_messages import (
+from daemon.wire.protocol import Failed, ServerMessage
+from daemon.wire.voice_messages import (
     VoiceAccepted,
     VoiceDelete,
     VoiceDeleted,

@@ -10,10 +10,10 @@ import uvloop
 
 from chatterbox.api import SAMPLE_RATE, SpeechEngine
 from daemon.config import Config, ConfigError
-from daemon.log import set_up
+from daemon.door.tokens import TokenBook
 from daemon.server import Daemon
 from daemon.settings import parse_arguments, printed
-from daemon.tokens import TokenBook
+from daemon.watching.log import set_up
 
 
 def engine_builder(config: Config) -> Callable[[], SpeechEngine]:

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Protocol
 
-from daemon.account import Outcome, UtteranceSummary
 from daemon.delivery import Delivery
-from daemon.engine_thread import EngineThread
-from daemon.errors import ContextLost, SegmentLost, WireError
+from daemon.engine.thread import EngineThread
 from daemon.offer import ContextSettings, Offer
 from daemon.outbox import Outbox
-from daemon.protocol import Cancelled, ServerMessage, Warned
-from daemon.speech import Speech
-from daemon.utterance import SegmentTrouble, UtteranceOutput
+from daemon.speaking.outputs import SegmentTrouble, UtteranceOutput
+from daemon.speaking.speech import Speech
+from daemon.watching.account import Outcome, UtteranceSummary
+from daemon.wire.errors import ContextLost, SegmentLost, WireError
+from daemon.wire.protocol import Cancelled, ServerMessage, Warned
 
 
 class ContextOwner(Protocol):

@@ -14,13 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chatterbox.api import SAMPLE_RATE
-from daemon.engine_thread import EngineThread
-from daemon.feedback import Feedback
+from daemon.engine.thread import EngineThread
 from daemon.offer import ContextSettings
 from daemon.opus import PACKET_SAMPLES, EncodedPacket, PacketEncoder, new_encoder
 from daemon.outbox import Outbox
-from daemon.playback import PlaybackClock
-from daemon.protocol import (
+from daemon.speaking.feedback import Feedback
+from daemon.speaking.outputs import (
+    FlushReached,
+    Samples,
+    SegmentBegun,
+    UtteranceEnded,
+    UtteranceOutput,
+    WordsSpoken,
+)
+from daemon.speaking.playback import PlaybackClock
+from daemon.speaking.utterance import UtteranceId
+from daemon.wire.protocol import (
     AudioEnd,
     AudioFormat,
     AudioMessage,
@@ -30,15 +39,6 @@ from daemon.protocol import (
     Words,
     WordTime,
     to_json,
-)
-from daemon.utterance import (
-    FlushReached,
-    Samples,
-    SegmentBegun,
-    UtteranceEnded,
-    UtteranceId,
-    UtteranceOutput,
-    WordsSpoken,
 )
 
 Result = TypeVar("Result")

@@ -16,13 +16,13 @@ from daemon.config import (
     SHORTEST_LEAD_MS,
     Config,
 )
-from daemon.errors import BadMessage, BadOption, UnknownFormat, UnknownLanguage, UnknownVoice
-from daemon.lexicon import BadEntry, HouseLexicon, new_lexicon
+from daemon.door.tokens import ANYBODY, Bearer
 from daemon.opus import BITRATE_DEFAULT, BITRATE_MAX, BITRATE_MIN
-from daemon.protocol import FORMATS, AudioFormat, Begin, Limits, Open, Opened, OpusFacts
-from daemon.tokens import ANYBODY, Bearer
-from daemon.voice_messages import CloningTerms, VoiceFacts
-from daemon.word_estimate import Paces
+from daemon.speaking.lexicon import BadEntry, HouseLexicon, new_lexicon
+from daemon.speaking.word_estimate import Paces
+from daemon.wire.errors import BadMessage, BadOption, UnknownFormat, UnknownLanguage, UnknownVoice
+from daemon.wire.protocol import FORMATS, AudioFormat, Begin, Limits, Open, Opened, OpusFacts
+from daemon.wire.voice_messages import CloningTerms, VoiceFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ import opuslib_next
 from numpy.typing import NDArray
 
 from chatterbox.api import SAMPLE_RATE
-from daemon.protocol import PACKET_MS, PRE_SKIP_48K, AudioFormat
+from daemon.wire.protocol import PACKET_MS, PRE_SKIP_48K, AudioFormat
 
 PACKET_SAMPLES: Final = SAMPLE_RATE * PACKET_MS // 1000
 PRE_SKIP_SAMPLES: Final = PRE_SKIP_48K * SAMPLE_RATE // 48_000

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chatterbox.api import SAMPLE_RATE
-from daemon.playback import PlaybackClock
+from daemon.speaking.playback import PlaybackClock
 
 _MAX_CONTROL = 256
 """Unsent control messages at which the session stops reading."""

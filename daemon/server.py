@@ -20,30 +20,30 @@ from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection
 
 from chatterbox.api import EngineInfo, SpeechEngine
-from daemon import listener as listening
-from daemon.agent_check import agent_line, serve_agent
-from daemon.audit_log import AuditLog
-from daemon.cloning import VoiceMaker, worker_command
+from daemon.cloned.library import VoiceLibrary
+from daemon.cloned.worker import VoiceMaker, worker_command
 from daemon.config import Config, ConfigError
 from daemon.dialects.doors import Doors, bound_doors, main_port_dialects
 from daemon.dialects.switchboard import Switchboard
-from daemon.engine_thread import EngineThread
-from daemon.errors import EngineBroken, EngineFailed, GoingAway
-from daemon.front_door import open_door
-from daemon.gate import Gate
-from daemon.gpu import gpu_gauges
-from daemon.health import Heartbeat
-from daemon.lexicon import read_lexicon
-from daemon.metrics import Metrics
-from daemon.notify import Notifier, watchdog_s
+from daemon.door import listener as listening
+from daemon.door.front_door import open_door
+from daemon.door.gate import Gate
+from daemon.door.routes import Routes
+from daemon.door.tls import Certificate
+from daemon.door.tokens import TokenBook, is_readable_by_all
+from daemon.door.web import Site
+from daemon.engine.thread import EngineThread
 from daemon.offer import Offer
-from daemon.routes import Routes
 from daemon.session import Session
+from daemon.speaking.lexicon import read_lexicon
 from daemon.studio import Studio
-from daemon.tls import Certificate
-from daemon.tokens import TokenBook, is_readable_by_all
-from daemon.voices import VoiceLibrary
-from daemon.web import Site
+from daemon.watching.agent_check import agent_line, serve_agent
+from daemon.watching.audit_log import AuditLog
+from daemon.watching.gpu import gpu_gauges
+from daemon.watching.health import Heartbeat
+from daemon.watching.metrics import Metrics
+from daemon.watching.notify import Notifier, watchdog_s
+from daemon.wire.errors import EngineBroken, EngineFailed, GoingAway
 
 _log = logging.getLogger(__name__)
 

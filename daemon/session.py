@@ -13,10 +13,16 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from daemon.account import Outcome
+from daemon.cloned.desk import VoiceDesk
+from daemon.cloned.library import VoiceLibrary
 from daemon.context import Context, ContextMemory
-from daemon.engine_thread import EngineThread
-from daemon.errors import (
+from daemon.door.peers import Pace
+from daemon.engine.thread import EngineThread
+from daemon.offer import Offer
+from daemon.outbox import Outbox
+from daemon.watching.account import Outcome
+from daemon.watching.metrics import Metrics
+from daemon.wire.errors import (
     Busy,
     ContextLost,
     Draining,
@@ -30,11 +36,7 @@ from daemon.errors import (
     UnknownContext,
     WireError,
 )
-from daemon.metrics import Metrics
-from daemon.offer import Offer
-from daemon.outbox import Outbox
-from daemon.peers import Pace
-from daemon.protocol import (
+from daemon.wire.protocol import (
     Cancel,
     ContextMessage,
     End,
@@ -46,9 +48,7 @@ from daemon.protocol import (
     parse_client_message,
     to_json,
 )
-from daemon.voice_desk import VoiceDesk
-from daemon.voice_messages import VoiceDelete, VoiceList, VoiceUpload
-from daemon.voices import VoiceLibrary
+from daemon.wire.voice_messages import VoiceDelete, VoiceList, VoiceUpload
 
 _log = logging.getLogger(__name__)
 

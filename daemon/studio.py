@@ -12,15 +12,15 @@ from typing import TypeVar
 
 from websockets.datastructures import Headers
 
-from daemon.account import UtteranceSummary
-from daemon.engine_thread import EngineThread
-from daemon.errors import ContextLost, Draining
-from daemon.gate import Admission, Gate, Refusal, unauthorized
-from daemon.metrics import Metrics
+from daemon.door.gate import Admission, Gate, Refusal, unauthorized
+from daemon.door.tokens import ANYBODY, Bearer
+from daemon.engine.thread import EngineThread
 from daemon.offer import Offer
-from daemon.protocol import Open
-from daemon.speech_stream import SpeechStream
-from daemon.tokens import ANYBODY, Bearer
+from daemon.speaking.speech_stream import SpeechStream
+from daemon.watching.account import UtteranceSummary
+from daemon.watching.metrics import Metrics
+from daemon.wire.errors import ContextLost, Draining
+from daemon.wire.protocol import Open
 
 Result = TypeVar("Result")
 

@@ -1,7 +1,7 @@
 /**
  * Messages of docs/protocol.md: fields in, JSON text out; JSON text or bytes in, messages out.
  *
- * Mirrors daemon/protocol.py; a test holds both to the document. Knows no socket and no audio device.
+ * Mirrors daemon/wire/protocol.py; a test holds both to the document. Knows no socket and no audio device.
  */
 
 export const PROTOCOL = "chatterboxd.v1";

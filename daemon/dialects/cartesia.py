@@ -27,14 +27,20 @@ from daemon.dialects.cartesia_wire import (
 )
 from daemon.dialects.line import Call, Line
 from daemon.dialects.sockets import SocketDialect, Wants
-from daemon.errors import EngineFailed, TooManyContexts, WireError
+from daemon.door.gate import Refusal
 from daemon.formats.choice import FormatMissing, new_stream_encoder
 from daemon.formats.stream import StreamEncoder
-from daemon.gate import Refusal
-from daemon.protocol import Open
-from daemon.speech_stream import SpeechStream
+from daemon.speaking.outputs import (
+    FlushReached,
+    Samples,
+    SegmentTrouble,
+    UtteranceEnded,
+    WordsSpoken,
+)
+from daemon.speaking.speech_stream import SpeechStream
 from daemon.studio import Studio
-from daemon.utterance import FlushReached, Samples, SegmentTrouble, UtteranceEnded, WordsSpoken
+from daemon.wire.errors import EngineFailed, TooManyContexts, WireError
+from daemon.wire.protocol import Open
 
 
 class CartesiaDialect(SocketDialect):

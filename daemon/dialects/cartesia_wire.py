@@ -16,7 +16,9 @@ from websockets.http11 import Response
 from chatterbox.api import SAMPLE_RATE
 from daemon.dialects.line import parse_object
 from daemon.dialects.sockets import json_response
-from daemon.errors import (
+from daemon.door.gate import Refusal
+from daemon.speaking.outputs import TimedWord
+from daemon.wire.errors import (
     BadJson,
     Busy,
     ContextLost,
@@ -27,9 +29,7 @@ from daemon.errors import (
     UnknownVoice,
     WireError,
 )
-from daemon.fields import is_text
-from daemon.gate import Refusal
-from daemon.utterance import TimedWord
+from daemon.wire.fields import is_text
 
 FORMATS = {"pcm_s16le": "pcm", "pcm_f32le": "pcm_f32", "pcm_mulaw": "ulaw", "pcm_alaw": "alaw"}
 """Cartesia's encodings, and what they are called here."""

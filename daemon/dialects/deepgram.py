@@ -31,10 +31,10 @@ from daemon.dialects.deepgram_wire import (
 )
 from daemon.dialects.line import Call, Line
 from daemon.dialects.sockets import SocketDialect, Wants
-from daemon.errors import WireError
+from daemon.door.gate import Refusal
 from daemon.formats.choice import FormatMissing, new_stream_encoder
-from daemon.gate import Refusal
-from daemon.protocol import Open
+from daemon.wire.errors import WireError
+from daemon.wire.protocol import Open
 
 _SPEEDS: Mapping[tuple[str, ...], SpeedRange] = {
     ("v1", "speak"): AURA_SPEEDS,

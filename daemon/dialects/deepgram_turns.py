@@ -25,13 +25,13 @@ from daemon.dialects.deepgram_wire import (
     warning_message,
 )
 from daemon.dialects.line import Line
-from daemon.errors import TextAfterEnd, TextTooLong, WireError
 from daemon.formats.choice import new_stream_encoder
 from daemon.formats.stream import StreamEncoder
-from daemon.protocol import Open
-from daemon.speech_stream import SpeechStream
+from daemon.speaking.outputs import Samples, SegmentTrouble, UtteranceEnded
+from daemon.speaking.speech_stream import SpeechStream
 from daemon.studio import Studio
-from daemon.utterance import Samples, SegmentTrouble, UtteranceEnded
+from daemon.wire.errors import TextAfterEnd, TextTooLong, WireError
+from daemon.wire.protocol import Open
 
 
 class Turn:

@@ -16,7 +16,8 @@ from websockets.http11 import Response
 
 from daemon.dialects.line import parse_object
 from daemon.dialects.sockets import json_response
-from daemon.errors import (
+from daemon.door.gate import Refusal
+from daemon.wire.errors import (
     BadJson,
     BadMessage,
     ContextLost,
@@ -26,8 +27,7 @@ from daemon.errors import (
     UnknownVoice,
     WireError,
 )
-from daemon.fields import is_text
-from daemon.gate import Refusal
+from daemon.wire.fields import is_text
 
 FORMATS = {"linear16": "pcm", "mulaw": "ulaw", "alaw": "alaw"}
 """Deepgram's encodings, and what they are called here."""

@@ -16,7 +16,7 @@ from daemon.dialects.cartesia import CartesiaDialect
 from daemon.dialects.deepgram import DeepgramDialect
 from daemon.dialects.elevenlabs import ElevenLabsDialect
 from daemon.dialects.sockets import SocketDialect
-from daemon.listener import is_public, listen
+from daemon.door.listener import is_public, listen
 from daemon.studio import Studio
 
 

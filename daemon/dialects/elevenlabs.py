@@ -18,8 +18,8 @@ from daemon.dialects.elevenlabs_wire import (
 )
 from daemon.dialects.line import Call, Line
 from daemon.dialects.sockets import SocketDialect, Wants, json_response
+from daemon.door.gate import Refusal
 from daemon.formats.choice import FormatMissing, new_stream_encoder
-from daemon.gate import Refusal
 
 
 class ElevenLabsDialect(SocketDialect):

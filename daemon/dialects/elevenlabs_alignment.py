@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from chatterbox.api import SAMPLE_RATE
-from daemon.utterance import TimedWord
+from daemon.speaking.outputs import TimedWord
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,8 @@ from typing import Protocol
 from daemon.dialects.elevenlabs_alignment import Alignment, Stretch
 from daemon.dialects.elevenlabs_wire import POLICY_VIOLATION, ClientMessage, Wanted
 from daemon.dialects.line import HangUp, Line
-from daemon.errors import EngineFailed, TextAfterEnd, TextTooLong, WireError
 from daemon.formats.stream import StreamEncoder
-from daemon.speech_stream import SpeechStream
-from daemon.studio import Studio
-from daemon.utterance import (
+from daemon.speaking.outputs import (
     FlushReached,
     Samples,
     SegmentTrouble,
@@ -24,6 +21,9 @@ from daemon.utterance import (
     UtteranceOutput,
     WordsSpoken,
 )
+from daemon.speaking.speech_stream import SpeechStream
+from daemon.studio import Studio
+from daemon.wire.errors import EngineFailed, TextAfterEnd, TextTooLong, WireError
 
 _SEEKABLE = ("pcm", "ulaw", "alaw")
 """Encodings that may be finished and begun again inside one stream."""

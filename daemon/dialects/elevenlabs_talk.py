@@ -19,12 +19,12 @@ from daemon.dialects.elevenlabs_wire import (
     parse_message,
 )
 from daemon.dialects.line import HangUp, Line
-from daemon.errors import BadMessage, TooManyContexts, WireError
 from daemon.formats.choice import FormatMissing, new_stream_encoder
 from daemon.formats.stream import StreamEncoder
-from daemon.protocol import Open
-from daemon.speech_stream import SpeechStream
+from daemon.speaking.speech_stream import SpeechStream
 from daemon.studio import Studio
+from daemon.wire.errors import BadMessage, TooManyContexts, WireError
+from daemon.wire.protocol import Open
 
 _LEAD_MS = 2_000
 """What an interruption may waste, and what a listener has in hand when the engine is late."""

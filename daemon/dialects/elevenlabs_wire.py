@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from chatterbox.api import EngineInfo
-from daemon.errors import (
+from daemon.door.gate import Refusal
+from daemon.wire.errors import (
     BadMessage,
     Busy,
     Draining,
@@ -20,9 +21,8 @@ from daemon.errors import (
     TooManyContexts,
     WireError,
 )
-from daemon.fields import is_text
-from daemon.gate import Refusal
-from daemon.protocol import MAX_SEED
+from daemon.wire.fields import is_text
+from daemon.wire.protocol import MAX_SEED
 
 DEFAULT_CONTEXT = "default"
 """What a context is called whose messages name none."""

@@ -19,10 +19,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request
 
 from daemon.config import Config
-from daemon.errors import BadJson, GoingAway, SessionClosed, SlowReader
-from daemon.metrics import Metrics
-from daemon.peers import Pace
-from daemon.tokens import ANYBODY, Bearer
+from daemon.door.peers import Pace
+from daemon.door.tokens import ANYBODY, Bearer
+from daemon.watching.metrics import Metrics
+from daemon.wire.errors import BadJson, GoingAway, SessionClosed, SlowReader
 
 _log = logging.getLogger(__name__)
 

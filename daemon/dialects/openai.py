@@ -30,14 +30,14 @@ from daemon.dialects.openai_wire import (
     parse_request,
     resolve_voice,
 )
-from daemon.errors import EngineFailed, WireError
+from daemon.door.tokens import Bearer
 from daemon.formats.choice import CONTENT_TYPES, FormatMissing, new_stream_encoder
 from daemon.formats.stream import StreamEncoder
-from daemon.protocol import Open
-from daemon.speech_stream import SpeechStream
+from daemon.speaking.outputs import Samples, SegmentTrouble, UtteranceEnded
+from daemon.speaking.speech_stream import SpeechStream
 from daemon.studio import Refused, Studio
-from daemon.tokens import Bearer
-from daemon.utterance import Samples, SegmentTrouble, UtteranceEnded
+from daemon.wire.errors import EngineFailed, WireError
+from daemon.wire.protocol import Open
 
 _log = logging.getLogger(__name__)
 

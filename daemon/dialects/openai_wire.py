@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chatterbox.api import EngineInfo
-from daemon.errors import (
+from daemon.door.gate import Refusal
+from daemon.wire.errors import (
     Busy,
     ContextLost,
     Draining,
@@ -17,8 +18,7 @@ from daemon.errors import (
     UnknownVoice,
     WireError,
 )
-from daemon.gate import Refusal
-from daemon.protocol import MAX_SEED
+from daemon.wire.protocol import MAX_SEED
 
 VOICE_NAMES = (
     *("alloy", "ash", "ballad", "coral", "echo", "fable", "onyx", "nova", "sage", "shimmer"),

@@ -25,8 +25,8 @@ from typing import ClassVar
 from websockets.http11 import Response
 
 from daemon.dialects.line import Call, Line
-from daemon.gate import Refusal
-from daemon.routes import answer
+from daemon.door.gate import Refusal
+from daemon.door.routes import answer
 from daemon.studio import Studio
 
 

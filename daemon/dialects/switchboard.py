@@ -12,11 +12,11 @@ from websockets.http11 import Request, Response
 
 from daemon.dialects.line import Call, Line
 from daemon.dialects.sockets import SocketDialect, Wants
-from daemon.gate import Refusal
-from daemon.metrics import Metrics
-from daemon.routes import note_conditions
+from daemon.door.gate import Refusal
+from daemon.door.routes import note_conditions
+from daemon.door.tokens import Bearer
 from daemon.studio import Refused, Studio
-from daemon.tokens import Bearer
+from daemon.watching.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)

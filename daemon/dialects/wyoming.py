@@ -28,13 +28,13 @@ from wyoming.tts import (
 
 from chatterbox.api import SAMPLE_RATE, EngineInfo
 from daemon.config import LONGEST_LEAD_MS, SERVER_VERSION
-from daemon.errors import BadMessage, EngineFailed, TooManyContexts, WireError
+from daemon.door.tokens import Bearer
 from daemon.formats.stream import to_int16
-from daemon.protocol import Open
-from daemon.speech_stream import SpeechStream
+from daemon.speaking.outputs import Samples, SegmentTrouble, UtteranceEnded
+from daemon.speaking.speech_stream import SpeechStream
 from daemon.studio import Refused, Studio
-from daemon.tokens import Bearer
-from daemon.utterance import Samples, SegmentTrouble, UtteranceEnded
+from daemon.wire.errors import BadMessage, EngineFailed, TooManyContexts, WireError
+from daemon.wire.protocol import Open
 
 _log = logging.getLogger(__name__)
 

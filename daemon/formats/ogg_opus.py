@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from chatterbox.api import SAMPLE_RATE
 from daemon.formats.stream import Samples, StreamEncoder
 from daemon.opus import BITRATE_DEFAULT, PACKET_SAMPLES, EncodedPacket, OpusEncoder
-from daemon.protocol import PRE_SKIP_48K
+from daemon.wire.protocol import PRE_SKIP_48K
 
 _SCALE = 48_000 // SAMPLE_RATE
 """Positions in an Ogg stream of Opus count samples at 48 kHz, whatever the audio's own rate is."""

@@ -33,7 +33,7 @@ from websockets.asyncio.client import connect
 
 from chatterbox.api import SAMPLE_RATE
 from chatterboxd_client.spawn import own_daemon
-from daemon.protocol import AudioMessage
+from daemon.wire.protocol import AudioMessage
 
 LEVELS = (1, 16, 64)
 TEXT = "Hello there. All work and no play makes Jack a dull boy, and so it goes on for some time."

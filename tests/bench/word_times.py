@@ -45,7 +45,7 @@ from chatterbox.training.evaluation.word_times import Errors, Timed, bare, ends_
 from chatterbox.training.recogniser import heard_words
 from chatterbox.training.teacher import Clip, Teacher
 from chatterbox.training.tokenizer import Codebook
-from daemon.word_estimate import Paces, WordEstimate
+from daemon.speaking.word_estimate import Paces, WordEstimate
 
 SLOT = SlotIndex(0)
 Ends = NDArray[np.float64]

@@ -6,7 +6,7 @@ import socket
 
 from websockets.asyncio.client import connect
 
-from daemon.protocol import Cancelled, Failed, Opened
+from daemon.wire.protocol import Cancelled, Failed, Opened
 from tests.e2e.wire import run, running
 from tests.fakes import RecordingEngine
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from chatterboxd_client.listening import Audio
 from chatterboxd_client.session import ContextEvent, SpeechClient
 from chatterboxd_client.spawn import own_daemon
-from daemon.protocol import AudioEnd, SegmentStart, Warned, Words
+from daemon.wire.protocol import AudioEnd, SegmentStart, Warned, Words
 
 TEXT = "The train leaves at nine. Please be at the station early."
 LONGEST_TEST_S = 120.0

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from daemon.protocol import AudioMessage, Cancelled, Failed, Opened, SegmentStart
+from daemon.wire.protocol import AudioMessage, Cancelled, Failed, Opened, SegmentStart
 from tests.e2e.wire import Heard, run, running
 from tests.fakes import RecordingEngine
 

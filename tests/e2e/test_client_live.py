@@ -8,7 +8,7 @@ import pytest
 from chatterboxd_client.listening import Audio
 from chatterboxd_client.session import ClientContext, ConnectionLost, DaemonError, SpeechClient
 from chatterboxd_client.spawn import own_daemon
-from daemon.protocol import AudioEnd, Cancelled
+from daemon.wire.protocol import AudioEnd, Cancelled
 
 
 def with_daemon(scenario: Callable[[SpeechClient], Awaitable[None]], *arguments: str) -> None:

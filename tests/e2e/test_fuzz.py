@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
 
-from daemon.protocol import Failed
+from daemon.wire.protocol import Failed
 from tests.e2e.wire import LONGEST_TEST_S, Running, Wire, run, running
 
 NAMES = st.sampled_from(["a", "b", "c"])

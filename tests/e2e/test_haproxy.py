@@ -16,7 +16,7 @@ import uvloop
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from daemon.protocol import AudioMessage
+from daemon.wire.protocol import AudioMessage
 from tests.e2e.processes import FAST, ROOT, Process, daemon_process, free_port
 from tests.e2e.test_load import bounded
 from tests.e2e.test_security import get

@@ -19,8 +19,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from daemon.config import Config
-from daemon.protocol import AudioMessage, Failed
 from daemon.server import Daemon
+from daemon.wire.protocol import AudioMessage, Failed
 from tests.e2e.wire import CONFIG, Wire, run, running
 from tests.fakes import FragileEngine, UnbuildableError, unbuildable
 

@@ -12,7 +12,7 @@ import uvloop
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from daemon.protocol import AudioMessage
+from daemon.wire.protocol import AudioMessage
 from tests.e2e.processes import FAST, daemon_process
 from tests.e2e.test_security import get
 from tests.e2e.wire import Heard, Wire

@@ -24,7 +24,7 @@ from chatterbox.variants import VARIANTS
 from chatterboxd_client.listening import Audio
 from chatterboxd_client.session import SpeechClient
 from chatterboxd_client.spawn import own_daemon
-from daemon.protocol import AudioEnd, Warned
+from daemon.wire.protocol import AudioEnd, Warned
 from tools.make_seeded_checkpoint import write_vocabulary, write_voice
 
 LONGEST_TEST_S = 240.0

@@ -14,8 +14,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from daemon.config import Config, ConfigError
-from daemon.protocol import Begin, parse_server_message
 from daemon.server import Daemon
+from daemon.wire.protocol import Begin, parse_server_message
 from tests.e2e.processes import ROOT, command, daemon_process
 from tests.e2e.wire import run, running
 from tests.fakes import RecordingEngine

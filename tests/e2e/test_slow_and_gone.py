@@ -4,7 +4,7 @@ import asyncio
 import socket
 
 from chatterbox.api import SAMPLE_RATE
-from daemon.protocol import AudioMessage
+from daemon.wire.protocol import AudioMessage
 from tests.e2e.wire import run, running
 from tests.fakes import RecordingEngine
 

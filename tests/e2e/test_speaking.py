@@ -7,7 +7,7 @@ import pytest
 
 from chatterbox.api import SAMPLE_RATE
 from daemon.opus import PACKET_SAMPLES, PRE_SKIP_SAMPLES
-from daemon.protocol import (
+from daemon.wire.protocol import (
     Flushed,
     Opened,
     SegmentStart,

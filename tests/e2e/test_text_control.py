@@ -12,7 +12,7 @@ import numpy as np
 from chatterboxd_client.session import SpeechClient
 from chatterboxd_client.spawn import own_daemon
 from chatterboxd_client.speaking import say
-from daemon.protocol import Failed, Opened, SegmentStart, Warned, Words
+from daemon.wire.protocol import Failed, Opened, SegmentStart, Warned, Words
 from tests.e2e.wire import Wire, run, running
 
 MS = 24

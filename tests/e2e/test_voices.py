@@ -13,7 +13,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from chatterboxd_client.session import DaemonError, SpeechClient
-from daemon.protocol import AudioEnd
+from daemon.wire.protocol import AudioEnd
 from tests.e2e.wire import Running, run, running
 from tests.fakes import CloningSineEngine
 

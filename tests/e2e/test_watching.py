@@ -9,7 +9,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 
-from daemon.protocol import AudioMessage, Cancelled, Failed
+from daemon.wire.protocol import AudioMessage, Cancelled, Failed
 from tests.e2e.processes import ROOT, daemon_process
 from tests.e2e.test_security import get, refused
 from tests.e2e.wire import Wire, run, running

@@ -19,7 +19,8 @@ from websockets.exceptions import ConnectionClosed
 from chatterbox.api import SpeechEngine
 from daemon.config import Config
 from daemon.opus import PACKET_SAMPLES, PRE_SKIP_SAMPLES
-from daemon.protocol import (
+from daemon.server import Daemon
+from daemon.wire.protocol import (
     AudioEnd,
     AudioFormat,
     AudioMessage,
@@ -30,7 +31,6 @@ from daemon.protocol import (
     ServerMessage,
     parse_server_message,
 )
-from daemon.server import Daemon
 from tests.fakes import RecordingEngine
 
 LONGEST_TEST_S = 20.0

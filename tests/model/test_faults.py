@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from chatterbox.api import PcmChunk, SegmentFailed, SlotIndex
 from chatterbox.engine import ChatterboxEngine
-from daemon.fault_barrier import FaultBarrier
+from daemon.engine.fault_barrier import FaultBarrier
 from tests.model.random_engine import random_engine, segment, speak
 
 ZERO, ONE = SlotIndex(0), SlotIndex(1)

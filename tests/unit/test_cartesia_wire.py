@@ -16,8 +16,8 @@ from daemon.dialects.cartesia_wire import (
     parse_request,
     timestamps,
 )
-from daemon.errors import Busy, UnknownVoice
-from daemon.utterance import TimedWord
+from daemon.speaking.outputs import TimedWord
+from daemon.wire.errors import Busy, UnknownVoice
 
 SHELF = Shelf(
     voice_of={"heart": "heart", "theirs": "heart"}.get,

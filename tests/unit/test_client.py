@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection
 
 from chatterboxd_client.listening import Audio, AudioDecoder, BrokenStream, Timings, is_audible
 from chatterboxd_client.session import ClientContext, ConnectionLost, DaemonError, SpeechClient
-from daemon.protocol import (
+from daemon.wire.protocol import (
     PRE_SKIP_48K,
     AudioEnd,
     AudioFormat,

@@ -10,25 +10,19 @@ import pytest
 
 from chatterbox.api import SAMPLE_RATE
 from daemon.delivery import Delivery
-from daemon.engine_thread import EngineThread, Hold, SetOrigin
+from daemon.engine.thread import EngineThread, Hold, SetOrigin
 from daemon.offer import ContextSettings
 from daemon.outbox import Outbox
-from daemon.protocol import (
+from daemon.speaking.outputs import Samples, SegmentBegun, TimedWord, UtteranceEnded, WordsSpoken
+from daemon.speaking.segmenter import Pause, Piece
+from daemon.speaking.utterance import UtteranceId
+from daemon.wire.protocol import (
     AudioEnd,
     AudioFormat,
     AudioMessage,
     Words,
     WordTime,
     parse_server_message,
-)
-from daemon.segmenter import Pause, Piece
-from daemon.utterance import (
-    Samples,
-    SegmentBegun,
-    TimedWord,
-    UtteranceEnded,
-    UtteranceId,
-    WordsSpoken,
 )
 from tests.fakes import FakeClock
 

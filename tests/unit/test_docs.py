@@ -22,9 +22,9 @@ def without_code_blocks(text: str) -> str:
     return re.sub(r"```.*?```", "", text, flags=re.S)
 
 
-def tree_of_readme() -> dict[str, bool]:
+def tree_of_files() -> dict[str, bool]:
     """Path → whether it is a folder that lists nothing inside. Two spaces indent one level."""
-    block = read("README.md").rsplit("```", 2)[1]
+    block = read("ARCHITECTURE.md").rsplit("```", 2)[1]
     folders: list[str] = []
     paths: dict[str, bool] = {}
     for line in block.strip("\n").splitlines():
@@ -80,14 +80,14 @@ def test_every_function_of_the_walk_exists() -> None:
 
 def test_every_path_of_the_tree_exists() -> None:
     """A file that moved or died must leave the tree, too."""
-    tree = tree_of_readme()
+    tree = tree_of_files()
     assert len(tree) > 50
     assert not sorted(path for path in tree if not (ROOT / path).exists())
 
 
 def test_every_tracked_file_is_in_the_tree() -> None:
-    """A new file nobody finds in the README is a file whose purpose nobody wrote down."""
-    tree = tree_of_readme()
+    """A new file nobody finds in ARCHITECTURE.md is a file whose purpose nobody wrote down."""
+    tree = tree_of_files()
     whole_folders = tuple(path for path, is_whole in tree.items() if is_whole)
     missing = [
         name

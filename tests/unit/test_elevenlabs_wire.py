@@ -19,9 +19,9 @@ from daemon.dialects.elevenlabs_wire import (
     parse_message,
     parse_query,
 )
-from daemon.errors import BadMessage, Busy, TooManyContexts
 from daemon.formats.choice import CONTENT_TYPES
-from daemon.utterance import TimedWord
+from daemon.speaking.outputs import TimedWord
+from daemon.wire.errors import BadMessage, Busy, TooManyContexts
 
 INFO = SineEngine(num_slots=1, samples_per_step=4800).info
 MS = SAMPLE_RATE // 1000

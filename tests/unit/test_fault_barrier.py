@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from chatterbox.api import EngineEvent, PcmChunk, Segment, SegmentFailed, SegmentId, SlotIndex
-from daemon.fault_barrier import DeviceLost, FaultBarrier, is_device_lost
+from daemon.engine.fault_barrier import DeviceLost, FaultBarrier, is_device_lost
 from tests.fakes import RecordingEngine
 
 ZERO, ONE = SlotIndex(0), SlotIndex(1)

@@ -4,9 +4,9 @@ import pytest
 from websockets.datastructures import Headers
 
 from daemon.config import Config
-from daemon.gate import Admission, Gate, Refusal
-from daemon.peers import Pace, Paces, Tally, peer_of
-from daemon.tokens import Bearer, TokenBook
+from daemon.door.gate import Admission, Gate, Refusal
+from daemon.door.peers import Pace, Paces, Tally, peer_of
+from daemon.door.tokens import Bearer, TokenBook
 from tests.fakes import FakeClock
 
 TOKEN = "0123456789abcdef"

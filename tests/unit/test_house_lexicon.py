@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from daemon.config import ConfigError
-from daemon.lexicon import BadEntry, HouseLexicon, new_lexicon, read_lexicon
+from daemon.speaking.lexicon import BadEntry, HouseLexicon, new_lexicon, read_lexicon
 
 FILE = """
 nginx = "engine x"

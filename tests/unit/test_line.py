@@ -10,9 +10,9 @@ from websockets.http11 import Request
 
 from daemon.config import Config
 from daemon.dialects.line import Call, HangUp, Line, parse_object
-from daemon.errors import BadJson
-from daemon.metrics import Metrics
-from daemon.tokens import ANYBODY
+from daemon.door.tokens import ANYBODY
+from daemon.watching.metrics import Metrics
+from daemon.wire.errors import BadJson
 
 
 def call(path: str, *headers: tuple[str, str]) -> Call:

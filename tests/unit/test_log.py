@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon import log
+from daemon.watching import log
 
 
 def record(

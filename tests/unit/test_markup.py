@@ -8,17 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatterbox.api import PcmChunk, Segment, SegmentFailed, SegmentId
-from daemon.markup import Break, Markup
-from daemon.segmenter import Segmenter
-from daemon.utterance import (
+from daemon.speaking.markup import Break, Markup
+from daemon.speaking.outputs import (
     FlushReached,
     Samples,
     SegmentTrouble,
-    SpeechSettings,
-    Utterance,
     UtteranceEnded,
     UtteranceOutput,
 )
+from daemon.speaking.segmenter import Segmenter
+from daemon.speaking.utterance import SpeechSettings, Utterance
 
 MS = 24
 """Samples in a millisecond."""

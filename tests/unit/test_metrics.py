@@ -11,10 +11,10 @@ import pytest
 
 from chatterbox.api import EngineStats, MeasuredEngine, StageStats
 from chatterbox.sine import SineEngine
-from daemon.engine_thread import EngineReport
-from daemon.fault_barrier import FaultBarrier
-from daemon.gpu import gpu_gauges
-from daemon.metrics import Metrics
+from daemon.engine.fault_barrier import FaultBarrier
+from daemon.engine.thread import EngineReport
+from daemon.watching.gpu import gpu_gauges
+from daemon.watching.metrics import Metrics
 
 
 def _report(*stages: StageStats) -> EngineReport:

@@ -6,10 +6,10 @@ import pytest
 
 from chatterbox.sine import SineEngine
 from daemon.config import Config
-from daemon.errors import BadMessage
-from daemon.lexicon import HouseLexicon, new_lexicon
 from daemon.offer import Offer
-from daemon.protocol import Open, parse_client_message
+from daemon.speaking.lexicon import HouseLexicon, new_lexicon
+from daemon.wire.errors import BadMessage
+from daemon.wire.protocol import Open, parse_client_message
 
 INFO = replace(SineEngine().info, tags=("[laugh]",), phonemes="abc")
 

@@ -16,7 +16,7 @@ from daemon.opus import (
     PcmEncoder,
     new_encoder,
 )
-from daemon.protocol import AudioFormat
+from daemon.wire.protocol import AudioFormat
 
 
 def speech_like(num_samples: int, seed: int = 0) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from daemon.playback import PlaybackClock
+from daemon.speaking.playback import PlaybackClock
 
 
 def test_before_the_first_packet_nobody_plays() -> None:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatterbox.api import OptionSpec
-from daemon import errors
-from daemon.errors import BadJson, BadMessage, SessionClosed, UnknownType, WireError
-from daemon.protocol import (
+from daemon.wire import errors
+from daemon.wire.errors import BadJson, BadMessage, SessionClosed, UnknownType, WireError
+from daemon.wire.protocol import (
     CLIENT_MESSAGES,
     FORMATS,
     HEADER_BYTES,
@@ -43,7 +43,7 @@ from daemon.protocol import (
     parse_server_message,
     to_json,
 )
-from daemon.voice_messages import (
+from daemon.wire.voice_messages import (
     CloningTerms,
     VoiceAccepted,
     VoiceDelete,

@@ -6,8 +6,8 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.errors import WireError
-from daemon.protocol import CLIENT_MESSAGES, parse_client_message, to_json
+from daemon.wire.errors import WireError
+from daemon.wire.protocol import CLIENT_MESSAGES, parse_client_message, to_json
 
 TYPES = [message.type for message in CLIENT_MESSAGES]
 FIELDS = [

@@ -5,8 +5,8 @@ import itertools
 import pytest
 
 from chatterbox.api import SAMPLE_RATE, Segment, SegmentId
-from daemon.scheduler import Scheduler
-from daemon.utterance import UtteranceId
+from daemon.engine.scheduler import Scheduler
+from daemon.speaking.utterance import UtteranceId
 
 
 class Stage:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.segmenter import Pause, Piece, Segmenter
+from daemon.speaking.segmenter import Pause, Piece, Segmenter
 
 NASTY = [
     "",

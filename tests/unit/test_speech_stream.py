@@ -7,14 +7,10 @@ import numpy as np
 import pytest
 
 from chatterbox.api import SAMPLE_RATE
-from daemon.account import Outcome, UtteranceSummary
 from daemon.config import Config
-from daemon.engine_thread import EngineThread
-from daemon.errors import EngineFailed, TextAfterEnd, TextTooLong
+from daemon.engine.thread import EngineThread
 from daemon.offer import Offer
-from daemon.protocol import Open
-from daemon.speech_stream import SpeechStream
-from daemon.utterance import (
+from daemon.speaking.outputs import (
     FlushReached,
     Samples,
     SegmentBegun,
@@ -23,6 +19,10 @@ from daemon.utterance import (
     UtteranceOutput,
     WordsSpoken,
 )
+from daemon.speaking.speech_stream import SpeechStream
+from daemon.watching.account import Outcome, UtteranceSummary
+from daemon.wire.errors import EngineFailed, TextAfterEnd, TextTooLong
+from daemon.wire.protocol import Open
 from tests.fakes import RecordingEngine
 
 TEXT = "Hello there. How are you today?"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from daemon.config import Config, ConfigError
-from daemon.tokens import Bearer, TokenBook
+from daemon.door.tokens import Bearer, TokenBook
 from tests.fakes import FakeClock
 
 TOKEN = "0123456789abcdef"

@@ -15,22 +15,19 @@ from chatterbox.api import (
     WordsTimed,
     WordTimes,
 )
-from daemon.errors import TextAfterEnd, TextTooLong
-from daemon.segmenter import Segmenter
-from daemon.utterance import (
+from daemon.speaking.outputs import (
     FlushReached,
-    IllegalTransition,
     Samples,
     SegmentBegun,
     SegmentTrouble,
-    SpeechSettings,
-    Utterance,
     UtteranceEnded,
     UtteranceOutput,
-    UtteranceState,
     WordsSpoken,
 )
-from daemon.word_estimate import Paces, WordEstimate, word_spans
+from daemon.speaking.segmenter import Segmenter
+from daemon.speaking.utterance import IllegalTransition, SpeechSettings, Utterance, UtteranceState
+from daemon.speaking.word_estimate import Paces, WordEstimate, word_spans
+from daemon.wire.errors import TextAfterEnd, TextTooLong
 
 MS = 24
 """Samples in a millisecond."""

@@ -14,10 +14,12 @@ import pytest
 
 from chatterbox.api import EngineInfo, VoiceUnfit
 from chatterbox.sine import SineEngine
-from daemon.audit_log import AuditLog
-from daemon.cloning import Made
+from daemon.cloned.library import NewVoice, VoiceLibrary
+from daemon.cloned.worker import Made
 from daemon.config import Config, ConfigError
-from daemon.errors import (
+from daemon.door.tokens import ANYBODY, Bearer
+from daemon.watching.audit_log import AuditLog
+from daemon.wire.errors import (
     ClipTooLarge,
     ClipUnfit,
     CloningFailed,
@@ -27,9 +29,7 @@ from daemon.errors import (
     TooManyVoices,
     UnknownVoice,
 )
-from daemon.tokens import ANYBODY, Bearer
-from daemon.voice_messages import VoiceUpload
-from daemon.voices import NewVoice, VoiceLibrary
+from daemon.wire.voice_messages import VoiceUpload
 from tests.fakes import FakeClock
 
 INFO = replace(SineEngine().info, can_clone=True)

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from daemon.cloning import Made, VoiceMaker
+from daemon.cloned.worker import Made, VoiceMaker
 from daemon.config import Config
-from daemon.errors import ClipUnfit, CloningFailed
+from daemon.wire.errors import ClipUnfit, CloningFailed
 
 COMMAND = (sys.executable, "-m", "tests.fake_listener")
 

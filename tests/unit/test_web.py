@@ -8,7 +8,7 @@ import pytest
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from daemon.web import FILES, WEB_CLIENT, Site
+from daemon.door.web import FILES, WEB_CLIENT, Site
 
 SITE = Site.load()
 
@@ -52,7 +52,7 @@ def test_a_file_comes_whole_and_with_its_type(path: str, name: str) -> None:
     [
         "/index.html/",
         "//",
-        "/../daemon/web.py",
+        "/../daemon/door/web.py",
         "/%2e%2e/pyproject.toml",
         "/./app.js",
         "/app.js%00",

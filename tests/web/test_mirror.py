@@ -1,4 +1,4 @@
-"""web_client/protocol.js against docs/protocol.md and daemon/protocol.py: one truth thrice."""
+"""web_client/protocol.js against docs/protocol.md and daemon/wire/protocol.py: one truth thrice."""
 
 import json
 import re
@@ -6,9 +6,9 @@ from dataclasses import MISSING, fields
 from functools import cache
 from typing import Any
 
-from daemon import errors
-from daemon.errors import SessionClosed, WireError
-from daemon.protocol import (
+from daemon.wire import errors
+from daemon.wire.errors import SessionClosed, WireError
+from daemon.wire.protocol import (
     CLIENT_MESSAGES,
     FORMATS,
     HEADER_BYTES,

@@ -8,7 +8,7 @@ import opuslib_next
 from websockets.asyncio.client import connect
 
 from chatterboxd_client.spawn import OwnDaemon
-from daemon.protocol import AudioFormat, AudioMessage
+from daemon.wire.protocol import AudioFormat, AudioMessage
 from tests.web.stage import NUM_TRIES, TAPPED, Samples, Stage, aligned, on_stage
 
 TEXT = "All work and no play makes Jack a dull boy. And so it goes, on and on, to the very end."

@@ -33,9 +33,9 @@ from chatterbox.api import (
     SpeechEngine,
     UnspeakableText,
 )
-from daemon.fault_barrier import DeviceLost, FaultBarrier
-from daemon.scheduler import Admission, Scheduler
-from daemon.utterance import UtteranceId
+from daemon.engine.fault_barrier import DeviceLost, FaultBarrier
+from daemon.engine.scheduler import Admission, Scheduler
+from daemon.speaking.utterance import UtteranceId
 
 _log = logging.getLogger(__name__)
 

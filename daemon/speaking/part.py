@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chatterbox.api import SAMPLE_RATE, SpokenWord
-from daemon.outputs import TimedWord, UtteranceOutput, WordsSpoken
-from daemon.segmenter import Pause, Piece
-from daemon.word_estimate import WordEstimate
+from daemon.speaking.outputs import TimedWord, UtteranceOutput, WordsSpoken
+from daemon.speaking.segmenter import Pause, Piece
+from daemon.speaking.word_estimate import WordEstimate
 
 _PAUSE_MS: Mapping[Pause, int] = {
     Pause.NONE: 30,

@@ -4,7 +4,6 @@ The file is an official `conds.pt`, or safetensors with its names: `t3.…` cond
 `gen.…` the sound. `python -m chatterbox.voice` makes one of a clip.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -131,11 +130,3 @@ def _read_conds(path: Path) -> dict[str, Tensor]:
         for name, value in values.items()
         if isinstance(value, Tensor)
     }
-
-
-if __name__ == "__main__":
-    # Imported here and by its own name: everybody else raises and catches that module's classes,
-    # not those of this `__main__`.
-    from chatterbox.conditioning.command import main
-
-    sys.exit(main())

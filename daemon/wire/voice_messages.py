@@ -1,12 +1,12 @@
 """Fields of a client's message about voices in, typed messages out; and the daemon's answers. Part
-of `daemon/protocol.py`, section 6 of docs/protocol.md. Pure.
+of `daemon/wire/protocol.py`, section 6 of docs/protocol.md. Pure.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from daemon.fields import MAX_CONTEXT_NAME_CHARS, FieldReader
+from daemon.wire.fields import MAX_CONTEXT_NAME_CHARS, FieldReader
 
 MAX_VOICE_NAME_CHARS = MAX_CONTEXT_NAME_CHARS
 _MAX_BYTES = 2**31 - 1

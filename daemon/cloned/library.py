@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from chatterbox.api import EngineInfo, VoiceUnfit
-from daemon.audit_log import AuditLog
-from daemon.cloning import Made
+from daemon.cloned.store import ClonedVoice, VoiceStore
+from daemon.cloned.worker import Made
 from daemon.config import Config
-from daemon.errors import (
+from daemon.door.tokens import ANYBODY, Bearer
+from daemon.watching.audit_log import AuditLog
+from daemon.wire.errors import (
     ClipTooLarge,
     CloningFailed,
     CloningRefused,
@@ -30,9 +32,7 @@ from daemon.errors import (
     UnknownVoice,
     WireError,
 )
-from daemon.tokens import ANYBODY, Bearer
-from daemon.voice_messages import MAKING, WAITING, CloningTerms, VoiceFacts, VoiceUpload
-from daemon.voice_store import ClonedVoice, VoiceStore
+from daemon.wire.voice_messages import MAKING, WAITING, CloningTerms, VoiceFacts, VoiceUpload
 
 _log = logging.getLogger(__name__)
 

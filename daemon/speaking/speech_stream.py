@@ -12,14 +12,14 @@ from types import TracebackType
 from typing import Self
 
 from chatterbox.api import SAMPLE_RATE
-from daemon.account import Outcome, UtteranceSummary
-from daemon.engine_thread import EngineThread
-from daemon.errors import Busy, ContextLost
-from daemon.feedback import Feedback
+from daemon.engine.thread import EngineThread
 from daemon.offer import ContextSettings, Offer
-from daemon.playback import PlaybackClock
-from daemon.speech import Heard, Speech
-from daemon.utterance import Samples, SegmentTrouble, UtteranceEnded, UtteranceOutput
+from daemon.speaking.feedback import Feedback
+from daemon.speaking.outputs import Samples, SegmentTrouble, UtteranceEnded, UtteranceOutput
+from daemon.speaking.playback import PlaybackClock
+from daemon.speaking.speech import Heard, Speech
+from daemon.watching.account import Outcome, UtteranceSummary
+from daemon.wire.errors import Busy, ContextLost
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from chatterbox.api import SAMPLE_RATE, Segment, SegmentId, SlotIndex
-from daemon.utterance import UtteranceId
+from daemon.speaking.utterance import UtteranceId
 
 MAX_SLOTS_PER_UTTERANCE = 2
 """The segment being heard and the next one."""

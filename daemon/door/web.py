@@ -14,7 +14,7 @@ from typing import Self
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-WEB_CLIENT = Path(__file__).resolve().parent.parent / "web_client"
+WEB_CLIENT = Path(__file__).resolve().parents[2] / "web_client"
 
 FILES: Mapping[str, str] = {
     "/": "index.html",

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from enum import StrEnum
 
-from daemon.playback import PlaybackClock
+from daemon.speaking.playback import PlaybackClock
 
 AUDIBLE_GAP_S = 0.02
 """A shorter wait for the next packet is hidden by any player's buffer."""

@@ -5,7 +5,7 @@ field. Pure; knows types and ranges, not messages.
 import math
 from typing import Any
 
-from daemon.errors import BadMessage
+from daemon.wire.errors import BadMessage
 
 MAX_CONTEXT_NAME_CHARS = 64
 

@@ -8,10 +8,11 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from daemon.errors import BinaryMessage, ClipLate, TooManyUploads, WireError
-from daemon.protocol import ServerMessage
-from daemon.tokens import Bearer
-from daemon.voice_messages import (
+from daemon.cloned.library import NewVoice, Place, VoiceLibrary
+from daemon.door.tokens import Bearer
+from daemon.wire.errors import BinaryMessage, ClipLate, TooManyUploads, WireError
+from daemon.wire.protocol import ServerMessage
+from daemon.wire.voice_messages import (
     VoiceAccepted,
     VoiceDelete,
     VoiceDeleted,
@@ -21,7 +22,6 @@ from daemon.voice_messages import (
     Voices,
     VoiceUpload,
 )
-from daemon.voices import NewVoice, Place, VoiceLibrary
 
 
 class DeskOwner(Protocol):

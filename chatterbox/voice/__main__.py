@@ -85,3 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--threads", type=int, default=1, metavar="N")
     return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from chatterbox.api import TAGS
-from daemon.punctuation import (
+from daemon.speaking.punctuation import (
     BULLETS,
     LEANS_FORWARD,
     PHRASE_STARTERS,

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from daemon.config import Config
-from daemon.errors import ClipUnfit, CloningFailed
+from daemon.wire.errors import ClipUnfit, CloningFailed
 
 _log = logging.getLogger(__name__)
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 _LARGEST_VOICE_MB = 64
 _WORDS_KEPT = 20
 _CLOSE_S = 2.0
@@ -60,7 +60,7 @@ class VoiceMaker:
         self, command: Sequence[str], *, config: Config, environ: Mapping[str, str]
     ) -> None:
         limits = ("--memory-mb", str(config.clone_memory_mb), "--file-mb", str(_LARGEST_VOICE_MB))
-        self._command = (sys.executable, "-m", "daemon.confined", *limits, "--", *command)
+        self._command = (sys.executable, "-m", "daemon.cloned.confined", *limits, "--", *command)
         self._environ = {name: environ[name] for name in _PASSED_ON if name in environ} | _SET
         self._longest_s = config.clone_s
         self._idle_s = config.clone_idle_s

@@ -11,10 +11,10 @@ from dataclasses import asdict
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from daemon.gate import Gate, Refusal, unauthorized
-from daemon.metrics import CONTENT_TYPE, Metrics
+from daemon.door.gate import Gate, Refusal, unauthorized
+from daemon.door.tokens import Bearer
 from daemon.offer import Offer
-from daemon.tokens import Bearer
+from daemon.watching.metrics import CONTENT_TYPE, Metrics
 
 _OK = http.HTTPStatus.OK
 _JSON = "application/json"

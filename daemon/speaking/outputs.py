@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.segmenter import Piece
+from daemon.speaking.segmenter import Piece
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,19 +22,19 @@ from chatterbox.api import (
     WordsTimed,
     WordTimes,
 )
-from daemon.errors import TextAfterEnd, TextTooLong
-from daemon.markup import Break, Markup
-from daemon.outputs import FlushReached as FlushReached
-from daemon.outputs import Samples as Samples
-from daemon.outputs import SegmentBegun as SegmentBegun
-from daemon.outputs import SegmentTrouble as SegmentTrouble
-from daemon.outputs import TimedWord as TimedWord
-from daemon.outputs import UtteranceEnded as UtteranceEnded
-from daemon.outputs import UtteranceOutput as UtteranceOutput
-from daemon.outputs import WordsSpoken as WordsSpoken
-from daemon.part import TAIL_MS, Part, samples_of
-from daemon.segmenter import Piece, Segmenter
-from daemon.word_estimate import Paces, WordEstimate
+from daemon.speaking.markup import Break, Markup
+from daemon.speaking.outputs import (
+    FlushReached,
+    Samples,
+    SegmentBegun,
+    SegmentTrouble,
+    UtteranceEnded,
+    UtteranceOutput,
+)
+from daemon.speaking.part import TAIL_MS, Part, samples_of
+from daemon.speaking.segmenter import Piece, Segmenter
+from daemon.speaking.word_estimate import Paces, WordEstimate
+from daemon.wire.errors import TextAfterEnd, TextTooLong
 
 UtteranceId = NewType("UtteranceId", int)
 """Names one utterance of the whole daemon; never reused."""

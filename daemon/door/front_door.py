@@ -14,12 +14,12 @@ from websockets.typing import Subprotocol
 
 from daemon.config import Config
 from daemon.dialects.switchboard import Switchboard, Visit
-from daemon.gate import Admission, Gate, Refusal
-from daemon.metrics import Metrics
-from daemon.protocol import PROTOCOL
-from daemon.routes import Routes, refused
-from daemon.tls import Certificate
-from daemon.tokens import Bearer
+from daemon.door.gate import Admission, Gate, Refusal
+from daemon.door.routes import Routes, refused
+from daemon.door.tls import Certificate
+from daemon.door.tokens import Bearer
+from daemon.watching.metrics import Metrics
+from daemon.wire.protocol import PROTOCOL
 
 _WRITE_LIMIT_BYTES = 8_192
 _CLOSE_S = 1.0

@@ -13,8 +13,8 @@ from urllib.parse import parse_qs
 from websockets.datastructures import Headers
 
 from daemon.config import Config
-from daemon.peers import Paces, Tally, peer_of
-from daemon.tokens import ANYBODY, TICKET_SUBPROTOCOL, Bearer, TokenBook
+from daemon.door.peers import Paces, Tally, peer_of
+from daemon.door.tokens import ANYBODY, TICKET_SUBPROTOCOL, Bearer, TokenBook
 
 
 @dataclass(frozen=True, slots=True)

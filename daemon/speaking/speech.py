@@ -10,19 +10,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from chatterbox.api import SAMPLE_RATE, Segment
-from daemon.account import Account, Outcome, UtteranceSummary
-from daemon.engine_thread import EngineThread, News, NoSlot, Speak
-from daemon.errors import Busy, ContextLost
+from daemon.engine.thread import EngineThread, News, NoSlot, Speak
 from daemon.offer import ContextSettings, Offer
-from daemon.playback import PlaybackClock
-from daemon.segmenter import Segmenter
-from daemon.utterance import (
-    SegmentBegun,
-    SegmentTrouble,
-    SpeechSettings,
-    Utterance,
-    UtteranceOutput,
-)
+from daemon.speaking.outputs import SegmentBegun, SegmentTrouble, UtteranceOutput
+from daemon.speaking.playback import PlaybackClock
+from daemon.speaking.segmenter import Segmenter
+from daemon.speaking.utterance import SpeechSettings, Utterance
+from daemon.watching.account import Account, Outcome, UtteranceSummary
+from daemon.wire.errors import Busy, ContextLost
 
 
 class SpeechListener(Protocol):

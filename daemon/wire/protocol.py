@@ -12,9 +12,9 @@ from enum import IntEnum
 from typing import Any, ClassVar, Self
 
 from chatterbox.api import OptionSpec, WordTimes
-from daemon.errors import BadJson, BadMessage, UnknownType
-from daemon.fields import MAX_CONTEXT_NAME_CHARS, FieldReader, is_text
-from daemon.voice_messages import (
+from daemon.wire.errors import BadJson, BadMessage, UnknownType
+from daemon.wire.fields import MAX_CONTEXT_NAME_CHARS, FieldReader, is_text
+from daemon.wire.voice_messages import (
     VOICE_ANSWERS,
     VOICE_PARSERS,
     VOICE_REQUESTS,

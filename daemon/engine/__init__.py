@@ -1,0 +1,1 @@
+"""Segments of all utterances in, steps of one engine out: its thread, its scheduler, its faults."""

@@ -1,0 +1,1 @@
+"""What happens in the daemon in; logs, metrics, signs of life and a record of voices out."""
