@@ -12,9 +12,9 @@ from daemon.delivery import Delivery
 from daemon.engine.thread import EngineThread
 from daemon.offer import ContextSettings, Offer
 from daemon.outbox import Outbox
+from daemon.speaking.account import Outcome, UtteranceSummary
 from daemon.speaking.outputs import SegmentTrouble, UtteranceOutput
 from daemon.speaking.speech import Speech
-from daemon.watching.account import Outcome, UtteranceSummary
 from daemon.wire.errors import ContextLost, SegmentLost, WireError
 from daemon.wire.protocol import Cancelled, ServerMessage, Warned
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chatterbox.api import SAMPLE_RATE
+from daemon.engine.scheduler import UtteranceId
 from daemon.engine.thread import EngineThread
 from daemon.offer import ContextSettings
 from daemon.opus import PACKET_SAMPLES, EncodedPacket, PacketEncoder, new_encoder
@@ -28,7 +29,6 @@ from daemon.speaking.outputs import (
     WordsSpoken,
 )
 from daemon.speaking.playback import PlaybackClock
-from daemon.speaking.utterance import UtteranceId
 from daemon.wire.protocol import (
     AudioEnd,
     AudioFormat,

@@ -26,14 +26,14 @@ from daemon.config import Config, ConfigError
 from daemon.dialects.doors import Doors, bound_doors, main_port_dialects
 from daemon.dialects.switchboard import Switchboard
 from daemon.door import listener as listening
-from daemon.door.front_door import open_door
 from daemon.door.gate import Gate
-from daemon.door.routes import Routes
 from daemon.door.tls import Certificate
 from daemon.door.tokens import TokenBook, is_readable_by_all
 from daemon.door.web import Site
 from daemon.engine.thread import EngineThread
+from daemon.front_door import open_door
 from daemon.offer import Offer
+from daemon.routes import Routes
 from daemon.session import Session
 from daemon.speaking.lexicon import read_lexicon
 from daemon.studio import Studio

@@ -20,7 +20,7 @@ from daemon.door.peers import Pace
 from daemon.engine.thread import EngineThread
 from daemon.offer import Offer
 from daemon.outbox import Outbox
-from daemon.watching.account import Outcome
+from daemon.speaking.account import Outcome
 from daemon.watching.metrics import Metrics
 from daemon.wire.errors import (
     Busy,

@@ -16,8 +16,8 @@ from daemon.door.gate import Admission, Gate, Refusal, unauthorized
 from daemon.door.tokens import ANYBODY, Bearer
 from daemon.engine.thread import EngineThread
 from daemon.offer import Offer
+from daemon.speaking.account import UtteranceSummary
 from daemon.speaking.speech_stream import SpeechStream
-from daemon.watching.account import UtteranceSummary
 from daemon.watching.metrics import Metrics
 from daemon.wire.errors import ContextLost, Draining
 from daemon.wire.protocol import Open

@@ -26,7 +26,7 @@ from websockets.http11 import Response
 
 from daemon.dialects.line import Call, Line
 from daemon.door.gate import Refusal
-from daemon.door.routes import answer
+from daemon.routes import answer
 from daemon.studio import Studio
 
 

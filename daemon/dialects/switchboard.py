@@ -13,8 +13,8 @@ from websockets.http11 import Request, Response
 from daemon.dialects.line import Call, Line
 from daemon.dialects.sockets import SocketDialect, Wants
 from daemon.door.gate import Refusal
-from daemon.door.routes import note_conditions
 from daemon.door.tokens import Bearer
+from daemon.routes import note_conditions
 from daemon.studio import Refused, Studio
 from daemon.watching.metrics import Metrics
 

@@ -7,9 +7,12 @@ import heapq
 import math
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from typing import NewType
 
 from chatterbox.api import SAMPLE_RATE, Segment, SegmentId, SlotIndex
-from daemon.speaking.utterance import UtteranceId
+
+UtteranceId = NewType("UtteranceId", int)
+"""Names one utterance of the whole daemon; never reused."""
 
 MAX_SLOTS_PER_UTTERANCE = 2
 """The segment being heard and the next one."""

@@ -34,8 +34,7 @@ from chatterbox.api import (
     UnspeakableText,
 )
 from daemon.engine.fault_barrier import DeviceLost, FaultBarrier
-from daemon.engine.scheduler import Admission, Scheduler
-from daemon.speaking.utterance import UtteranceId
+from daemon.engine.scheduler import Admission, Scheduler, UtteranceId
 
 _log = logging.getLogger(__name__)
 

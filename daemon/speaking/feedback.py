@@ -7,10 +7,10 @@ what was made gets out.
 from collections.abc import Iterable
 
 from chatterbox.api import SAMPLE_RATE
+from daemon.engine.scheduler import UtteranceId
 from daemon.engine.thread import EngineThread, Hold, SetOrigin
 from daemon.speaking.outputs import Samples, UtteranceOutput
 from daemon.speaking.playback import PlaybackClock
-from daemon.speaking.utterance import UtteranceId
 
 _HOLD_AT_SAMPLES = 20 * SAMPLE_RATE
 """More than the longest segment, which may be made ahead of time to free its slot; so it is reached

@@ -7,7 +7,6 @@ order (a later segment may be generated early), inserts the pauses, and knows wh
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import NewType
 
 import numpy as np
 
@@ -35,9 +34,6 @@ from daemon.speaking.part import TAIL_MS, Part, samples_of
 from daemon.speaking.segmenter import Piece, Segmenter
 from daemon.speaking.word_estimate import Paces, WordEstimate
 from daemon.wire.errors import TextAfterEnd, TextTooLong
-
-UtteranceId = NewType("UtteranceId", int)
-"""Names one utterance of the whole daemon; never reused."""
 
 _NUM_SEEDS = 2**31
 _LONGEST_BREAK_MS = 10_000

@@ -18,7 +18,7 @@ from prometheus_client import (
 from chatterbox.api import EngineStats
 from daemon.config import SERVER_VERSION
 from daemon.engine.thread import EngineReport
-from daemon.watching.account import UtteranceSummary
+from daemon.speaking.account import UtteranceSummary
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _FIRST_AUDIO_S = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)

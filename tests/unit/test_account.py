@@ -1,7 +1,7 @@
 """The account of one context: first audio, whose fault a gap was, and the line of the log."""
 
+from daemon.speaking.account import Account, Outcome
 from daemon.speaking.playback import PlaybackClock
-from daemon.watching.account import Account, Outcome
 
 RATE = 24_000
 

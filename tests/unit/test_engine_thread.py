@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from chatterbox.api import PcmChunk, Segment, SegmentFailed, SegmentWarning, VoiceUnfit
+from daemon.engine.scheduler import UtteranceId
 from daemon.engine.thread import EngineThread, Hold, News, NoSlot, SetOrigin, Speak
-from daemon.speaking.utterance import UtteranceId
 from tests.fakes import (
     CloningSineEngine,
     FragileEngine,

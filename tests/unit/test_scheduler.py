@@ -5,8 +5,7 @@ import itertools
 import pytest
 
 from chatterbox.api import SAMPLE_RATE, Segment, SegmentId
-from daemon.engine.scheduler import Scheduler
-from daemon.speaking.utterance import UtteranceId
+from daemon.engine.scheduler import Scheduler, UtteranceId
 
 
 class Stage:

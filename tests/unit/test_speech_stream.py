@@ -10,6 +10,7 @@ from chatterbox.api import SAMPLE_RATE
 from daemon.config import Config
 from daemon.engine.thread import EngineThread
 from daemon.offer import Offer
+from daemon.speaking.account import Outcome, UtteranceSummary
 from daemon.speaking.outputs import (
     FlushReached,
     Samples,
@@ -20,7 +21,6 @@ from daemon.speaking.outputs import (
     WordsSpoken,
 )
 from daemon.speaking.speech_stream import SpeechStream
-from daemon.watching.account import Outcome, UtteranceSummary
 from daemon.wire.errors import EngineFailed, TextAfterEnd, TextTooLong
 from daemon.wire.protocol import Open
 from tests.fakes import RecordingEngine

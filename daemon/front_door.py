@@ -15,9 +15,9 @@ from websockets.typing import Subprotocol
 from daemon.config import Config
 from daemon.dialects.switchboard import Switchboard, Visit
 from daemon.door.gate import Admission, Gate, Refusal
-from daemon.door.routes import Routes, refused
 from daemon.door.tls import Certificate
 from daemon.door.tokens import Bearer
+from daemon.routes import Routes, refused
 from daemon.watching.metrics import Metrics
 from daemon.wire.protocol import PROTOCOL
 
