@@ -73,7 +73,7 @@ class Cloner:
                 self._cache.put(key, voice)
         partial = out.with_name(f".{out.name}.{os.getpid()}")
         try:
-            save_voice(partial, voice)
+            save_voice(partial, voice, made_for=self._config)
             partial.replace(out)
         finally:
             partial.unlink(missing_ok=True)

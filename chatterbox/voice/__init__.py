@@ -9,11 +9,14 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from chatterbox.config import MEL_FRAMES_PER_TOKEN, SPEECH_CODES, ModelConfig
+
+_MODEL, _HEARD = "made_for", "heard_with"
+"""Facts beside the tensors; a file without them is taken as it is."""
 
 
 class VoiceError(ValueError):
@@ -48,7 +51,7 @@ def load_voice(path: Path, config: ModelConfig) -> Voice:
     """Read one voice, safetensors or an official `conds.pt`, and check it against the sizes of the
     model.
     """
-    tensors = _read_conds(path) if path.suffix == ".pt" else _read_safetensors(path)
+    tensors = _read_conds(path) if path.suffix == ".pt" else _read_safetensors(path, config)
     names = (
         "t3.speaker_emb",
         "t3.cond_prompt_speech_tokens",
@@ -94,8 +97,10 @@ def load_voice(path: Path, config: ModelConfig) -> Voice:
     )
 
 
-def save_voice(path: Path, voice: Voice) -> None:
-    """Write a file that `load_voice` reads. Raises `OSError`."""
+def save_voice(path: Path, voice: Voice, *, made_for: ModelConfig | None = None) -> None:
+    """Write a file that `load_voice` reads, by models that hear clips as `made_for` does. Raises
+    `OSError`.
+    """
     named = {
         "t3.speaker_emb": voice.t3_speaker,
         "t3.cond_prompt_speech_tokens": voice.t3_prompt,
@@ -103,11 +108,29 @@ def save_voice(path: Path, voice: Voice) -> None:
         "gen.prompt_feat": voice.prompt_mel,
         "gen.embedding": voice.speaker,
     }
-    path.write_bytes(save({name: tensor.contiguous() for name, tensor in named.items()}))
+    facts = {} if made_for is None else {_MODEL: made_for.name, _HEARD: _hearing(made_for)}
+    path.write_bytes(save({name: tensor.contiguous() for name, tensor in named.items()}, facts))
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _hearing(config: ModelConfig) -> str:
+    """What makes voices of the same clip differ between models of the same sizes."""
+    loudness = config.clip.loudness_lufs
+    return f"prompt of {config.t3.prompt_tokens} tokens, loudness {loudness or 'as it is'}"
+
+
+def _check_hearing(path: Path, config: ModelConfig) -> None:
+    with safe_open(path, "pt") as file:
+        facts = file.metadata() or {}
+    if facts.get(_HEARD, _hearing(config)) != _hearing(config):
+        raise VoiceError(
+            f"{path}: made for {facts.get(_MODEL)}, which hears a clip otherwise than"
+            f" {config.name}; make it again, with --model {config.name}"
+        )
+
+
+def _read_safetensors(path: Path, config: ModelConfig) -> dict[str, Tensor]:
     try:
+        _check_hearing(path, config)
         return load_file(path)
     except SafetensorError as error:
         raise VoiceError(f"{path}: not a whole safetensors file ({error})") from None

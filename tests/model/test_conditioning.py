@@ -65,6 +65,17 @@ def test_every_length_gives_whole_pairs(extra: int, tmp_path: Path) -> None:
     assert again.t3_prompt.dtype == torch.int64
 
 
+def test_a_voice_stays_with_models_that_hear_alike(tmp_path: Path) -> None:
+    """A voice of English fits into Turbo and sounds like nobody: sizes cannot tell."""
+    path = tmp_path / "own.safetensors"
+    voice = small_conditioner().conditionals(clip_of(36_000))
+    turbo = replace(WIDE, name="turbo", clip=replace(WIDE.clip, loudness_lufs=-27.0))
+    save_voice(path, voice, made_for=WIDE)
+    load_voice(path, replace(WIDE, name="a sister of it"))
+    with pytest.raises(VoiceError, match=r"made for .* again, with --model turbo"):
+        load_voice(path, turbo)
+
+
 def test_long_clips_are_cut_to_the_model() -> None:
     """Ten seconds for the flow and six or fifteen for T3 are what the tables of the models hold;
     the voice encoder hears the rest too.
