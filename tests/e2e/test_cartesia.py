@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from chatterboxd_client.session import SpeechClient
-from tests.e2e.wire import Running, run, running
+from tests.e2e.wire import Running, native_pcm, run, running
 from tests.fakes import CloningSineEngine, FragileEngine, RecordingEngine, UnhurriedEngine
 
 TEXT = "Hello there. How are you today?"
@@ -145,13 +145,6 @@ async def service(
         yield Service(daemon)
 
 
-async def native(daemon: Running, text: str) -> bytes:
-    """The same speech by our own protocol."""
-    async with daemon.wire() as wire:
-        heard = await wire.speak("a", text, format="pcm_s16le")
-        return b"".join(packet.payload for packet in heard.packets)
-
-
 # --- speech ---------------------------------------------------------------------------------------
 
 
@@ -160,7 +153,7 @@ def test_a_context_is_spoken_whole_and_ends_with_done() -> None:
 
     async def talk() -> None:
         async with service() as cartesia, cartesia.client() as client:
-            expected = await native(cartesia.daemon, TEXT)
+            expected = await native_pcm(cartesia.daemon, TEXT)
             for end in ("", " "):  # Pipecat's and LiveKit's
                 await client.say("a", "Hello th")
                 await client.say("a", "ere. How are ")
@@ -210,7 +203,9 @@ def test_two_contexts_at_a_time_do_not_mix() -> None:
     async def talk() -> None:
         async with service(build=slow) as cartesia, cartesia.client() as client:
             texts = {"a": TEXT, "b": "The second one, of another length.", "c": "Three."}
-            expected = {name: await native(cartesia.daemon, text) for name, text in texts.items()}
+            expected = {
+                name: await native_pcm(cartesia.daemon, text) for name, text in texts.items()
+            }
             for index in range(40):
                 for name, text in texts.items():
                     if text[index : index + 1]:
@@ -240,7 +235,7 @@ def test_audio_has_the_form_that_was_asked_for(encoding: str, rate: int, sample_
 
     async def talk() -> None:
         async with service() as cartesia, cartesia.client() as client:
-            seconds = len(await native(cartesia.daemon, TEXT)) / 48_000
+            seconds = len(await native_pcm(cartesia.daemon, TEXT)) / 48_000
             sound = {"container": "raw", "encoding": encoding, "sample_rate": rate}
             await client.say("a", TEXT, more=False, output_format=sound)
             heard = await client.hear("a")
@@ -390,7 +385,7 @@ def test_nothing_of_a_cancelled_context_follows_and_its_neighbour_goes_on() -> N
 
     async def talk() -> None:
         async with service(build=slow) as cartesia:
-            expected = await native(cartesia.daemon, TEXT)
+            expected = await native_pcm(cartesia.daemon, TEXT)
             diary = cartesia.daemon.engine.diary
             async with cartesia.client() as client:
                 await client.say("a", LONG)
@@ -611,7 +606,7 @@ def test_running_contexts_finish_when_the_daemon_is_told_to_stop() -> None:
 
     async def talk() -> None:
         async with service(build=slow) as cartesia:
-            expected = await native(cartesia.daemon, TEXT)
+            expected = await native_pcm(cartesia.daemon, TEXT)
             async with cartesia.client() as client:
                 await client.say("a", TEXT)
                 await client.until("chunk", "a")

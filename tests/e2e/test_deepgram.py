@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from chatterboxd_client.session import SpeechClient
-from tests.e2e.wire import Running, run, running
+from tests.e2e.wire import Running, native_pcm, run, running
 from tests.fakes import CloningSineEngine, FragileEngine, RecordingEngine, UnhurriedEngine
 
 TEXT = "Hello there. How are you today?"
@@ -131,13 +131,6 @@ async def service(
         yield Service(daemon)
 
 
-async def native(daemon: Running, text: str) -> bytes:
-    """The same speech by our own protocol."""
-    async with daemon.wire() as wire:
-        heard = await wire.speak("a", text, format="pcm_s16le")
-        return b"".join(packet.payload for packet in heard.packets)
-
-
 # --- Aura -----------------------------------------------------------------------------------------
 
 
@@ -146,7 +139,7 @@ def test_aura_speaks_what_it_is_sent_and_says_when_it_is_out() -> None:
 
     async def talk() -> None:
         async with service() as deepgram:
-            expected = await native(deepgram.daemon, TEXT)
+            expected = await native_pcm(deepgram.daemon, TEXT)
             async with deepgram.client(AURA) as client:
                 for number in range(3):
                     await client.speak("Hello th", "ere. How are ", "you today?")
@@ -176,7 +169,7 @@ def test_turns_are_spoken_in_order_and_each_is_marked() -> None:
     async def talk() -> None:
         async with service() as deepgram:
             texts = ["One.", "And now the second of them.", "Three."]
-            expected = [await native(deepgram.daemon, text) for text in texts]
+            expected = [await native_pcm(deepgram.daemon, text) for text in texts]
             async with deepgram.client(AURA) as client:
                 for text in texts:
                     await client.speak(text)
@@ -246,7 +239,7 @@ def test_nothing_of_a_turn_follows_cleared() -> None:
 
     async def talk() -> None:
         async with service(build=slow) as deepgram:
-            expected = await native(deepgram.daemon, TEXT)
+            expected = await native_pcm(deepgram.daemon, TEXT)
             diary = deepgram.daemon.engine.diary
             async with deepgram.client(AURA) as client:
                 await client.speak(LONG)
@@ -292,7 +285,7 @@ def test_audio_has_the_rate_that_was_asked_for(query: str, rate: int, sample_byt
 
     async def talk() -> None:
         async with service() as deepgram:
-            seconds = len(await native(deepgram.daemon, TEXT)) / 2 / 24_000
+            seconds = len(await native_pcm(deepgram.daemon, TEXT)) / 2 / 24_000
             async with deepgram.client(AURA, query) as client:
                 await client.speak(TEXT)
                 await client.send("Flush")
@@ -543,7 +536,7 @@ def test_a_running_turn_finishes_when_the_daemon_is_told_to_stop(path: str) -> N
 
     async def talk() -> None:
         async with service(build=slow) as deepgram:
-            expected = await native(deepgram.daemon, TEXT)
+            expected = await native_pcm(deepgram.daemon, TEXT)
             async with deepgram.client(path) as client:
                 await client.speak(TEXT)
                 while not isinstance(first := await client.connection.recv(), bytes):
@@ -584,7 +577,7 @@ def test_flux_brackets_each_turn_and_counts_it() -> None:
 
     async def talk() -> None:
         async with service() as deepgram:
-            expected = await native(deepgram.daemon, TEXT)
+            expected = await native_pcm(deepgram.daemon, TEXT)
             async with deepgram.client(FLUX) as client:
                 names = set()
                 for _ in range(2):
@@ -774,7 +767,7 @@ def test_close_finishes_what_was_written() -> None:
 
     async def talk() -> None:
         async with service() as deepgram:
-            expected = await native(deepgram.daemon, TEXT)
+            expected = await native_pcm(deepgram.daemon, TEXT)
             async with deepgram.client(FLUX) as client:
                 await client.speak(TEXT)
                 await client.send("Close")

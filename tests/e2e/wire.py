@@ -217,6 +217,13 @@ async def running(
         await task
 
 
+async def native_pcm(daemon: Running, text: str) -> bytes:
+    """What a text sounds like by our own protocol: what a dialect's audio is compared with."""
+    async with daemon.wire() as wire:
+        heard = await wire.speak("a", text, format="pcm_s16le")
+        return b"".join(packet.payload for packet in heard.packets)
+
+
 def decode(packets: Sequence[AudioMessage]) -> NDArray[np.float32]:
     """As section 3 of docs/protocol.md says."""
     decoder = opuslib_next.Decoder(24_000, 1)
