@@ -22,6 +22,8 @@ export TEXT OUT VOICE VENV
 RUN := $(VENV)/bin/python
 # Small tensors: a second thread of torch costs more than it brings, much more on a busy machine.
 TEST_ENVIRONMENT := PYTHONASYNCIODEBUG=1 OMP_NUM_THREADS=1
+# Tests over sockets wait more than they work. Parity at full size takes 4 GB in a worker.
+WORKERS ?= 4
 # Text for training: Debian's package, unpacked here if it is not installed.
 WORDNET := $(if $(wildcard /usr/share/wordnet/data.noun),,build/wordnet)/usr/share/wordnet
 UV_LOCK = $(VENV)/bin/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
@@ -43,7 +45,7 @@ serve: runtime ## Run the daemon in the foreground on PORT; ARGS="--help" shows 
 	@exec $(RUN) -m daemon --port $(PORT) $(ARGS)
 
 test: dev ## Run the tests: unit, model, end to end
-	$(TEST_ENVIRONMENT) $(RUN) -m pytest -m "not gpu and not slow" $(ARGS)
+	$(TEST_ENVIRONMENT) $(RUN) -m pytest -n $(WORKERS) --dist worksteal -m "not gpu and not slow" $(ARGS)
 
 check: dev ## What CI runs: format, lint, types, import contracts, audit, then the tests
 	$(VENV)/bin/ruff format --check .

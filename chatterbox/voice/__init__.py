@@ -15,8 +15,9 @@ from torch import Tensor
 
 from chatterbox.config import MEL_FRAMES_PER_TOKEN, SPEECH_CODES, ModelConfig
 
-_MODEL, _HEARD = "made_for", "heard_with"
-"""Facts beside the tensors; a file without them is taken as it is."""
+_MADE_FOR = "made_for"
+"""The one fact beside the tensors: several would be written in any order. A file without it is taken
+as it is."""
 
 
 class VoiceError(ValueError):
@@ -108,7 +109,7 @@ def save_voice(path: Path, voice: Voice, *, made_for: ModelConfig | None = None)
         "gen.prompt_feat": voice.prompt_mel,
         "gen.embedding": voice.speaker,
     }
-    facts = {} if made_for is None else {_MODEL: made_for.name, _HEARD: _hearing(made_for)}
+    facts = {} if made_for is None else {_MADE_FOR: f"{made_for.name}, {_hearing(made_for)}"}
     path.write_bytes(save({name: tensor.contiguous() for name, tensor in named.items()}, facts))
 
 
@@ -121,10 +122,11 @@ def _hearing(config: ModelConfig) -> str:
 def _check_hearing(path: Path, config: ModelConfig) -> None:
     with safe_open(path, "pt") as file:
         facts = file.metadata() or {}
-    if facts.get(_HEARD, _hearing(config)) != _hearing(config):
+    model, _, hearing = facts.get(_MADE_FOR, "").partition(", ")
+    if hearing not in ("", _hearing(config)):
         raise VoiceError(
-            f"{path}: made for {facts.get(_MODEL)}, which hears a clip otherwise than"
-            f" {config.name}; make it again, with --model {config.name}"
+            f"{path}: made for {model}, which hears a clip otherwise than {config.name};"
+            f" make it again, with --model {config.name}"
         )
 
 
