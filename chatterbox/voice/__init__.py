@@ -16,8 +16,8 @@ from torch import Tensor
 from chatterbox.config import MEL_FRAMES_PER_TOKEN, SPEECH_CODES, ModelConfig
 
 _MADE_FOR = "made_for"
-"""The one fact beside the tensors: several would be written in any order. A file without it is taken
-as it is."""
+"""The one fact beside the tensors: several would be written in any order. A file without it is
+taken as it is."""
 
 
 class VoiceError(ValueError):
