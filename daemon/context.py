@@ -10,9 +10,9 @@ from typing import Protocol
 
 from daemon.delivery import Delivery
 from daemon.engine.thread import EngineThread
-from daemon.offer import ContextSettings, Offer
 from daemon.outbox import Outbox
 from daemon.speaking.account import Outcome, UtteranceSummary
+from daemon.speaking.offer import ContextSettings, Offer
 from daemon.speaking.outputs import SegmentTrouble, UtteranceOutput
 from daemon.speaking.speech import Speech
 from daemon.wire.errors import ContextLost, SegmentLost, WireError

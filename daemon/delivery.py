@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from chatterbox.api import SAMPLE_RATE
 from daemon.engine.scheduler import UtteranceId
 from daemon.engine.thread import EngineThread
-from daemon.offer import ContextSettings
 from daemon.opus import PACKET_SAMPLES, EncodedPacket, PacketEncoder, new_encoder
 from daemon.outbox import Outbox
 from daemon.speaking.feedback import Feedback
+from daemon.speaking.offer import ContextSettings
 from daemon.speaking.outputs import (
     FlushReached,
     Samples,

@@ -13,7 +13,7 @@ from websockets.http11 import Request, Response
 
 from daemon.door.gate import Gate, Refusal, unauthorized
 from daemon.door.tokens import Bearer
-from daemon.offer import Offer
+from daemon.speaking.offer import Offer
 from daemon.watching.metrics import CONTENT_TYPE, Metrics
 
 _OK = http.HTTPStatus.OK

@@ -32,10 +32,10 @@ from daemon.door.tokens import TokenBook, is_readable_by_all
 from daemon.door.web import Site
 from daemon.engine.thread import EngineThread
 from daemon.front_door import open_door
-from daemon.offer import Offer
 from daemon.routes import Routes
 from daemon.session import Session
 from daemon.speaking.lexicon import read_lexicon
+from daemon.speaking.offer import Offer
 from daemon.studio import Studio
 from daemon.watching.agent_check import agent_line, serve_agent
 from daemon.watching.audit_log import AuditLog

@@ -18,9 +18,9 @@ from daemon.cloned.library import VoiceLibrary
 from daemon.context import Context, ContextMemory
 from daemon.door.peers import Pace
 from daemon.engine.thread import EngineThread
-from daemon.offer import Offer
 from daemon.outbox import Outbox
 from daemon.speaking.account import Outcome
+from daemon.speaking.offer import Offer
 from daemon.watching.metrics import Metrics
 from daemon.wire.errors import (
     Busy,

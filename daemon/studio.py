@@ -15,8 +15,8 @@ from websockets.datastructures import Headers
 from daemon.door.gate import Admission, Gate, Refusal, unauthorized
 from daemon.door.tokens import ANYBODY, Bearer
 from daemon.engine.thread import EngineThread
-from daemon.offer import Offer
 from daemon.speaking.account import UtteranceSummary
+from daemon.speaking.offer import Offer
 from daemon.speaking.speech_stream import SpeechStream
 from daemon.watching.metrics import Metrics
 from daemon.wire.errors import ContextLost, Draining

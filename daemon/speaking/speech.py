@@ -11,8 +11,8 @@ from typing import Protocol
 
 from chatterbox.api import SAMPLE_RATE, Segment
 from daemon.engine.thread import EngineThread, News, NoSlot, Speak
-from daemon.offer import ContextSettings, Offer
 from daemon.speaking.account import Account, Outcome, UtteranceSummary
+from daemon.speaking.offer import ContextSettings, Offer
 from daemon.speaking.outputs import SegmentBegun, SegmentTrouble, UtteranceOutput
 from daemon.speaking.playback import PlaybackClock
 from daemon.speaking.segmenter import Segmenter

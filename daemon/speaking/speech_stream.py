@@ -13,9 +13,9 @@ from typing import Self
 
 from chatterbox.api import SAMPLE_RATE
 from daemon.engine.thread import EngineThread
-from daemon.offer import ContextSettings, Offer
 from daemon.speaking.account import Outcome, UtteranceSummary
 from daemon.speaking.feedback import Feedback
+from daemon.speaking.offer import ContextSettings, Offer
 from daemon.speaking.outputs import Samples, SegmentTrouble, UtteranceEnded, UtteranceOutput
 from daemon.speaking.playback import PlaybackClock
 from daemon.speaking.speech import Heard, Speech

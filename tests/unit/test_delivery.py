@@ -12,8 +12,8 @@ from chatterbox.api import SAMPLE_RATE
 from daemon.delivery import Delivery
 from daemon.engine.scheduler import UtteranceId
 from daemon.engine.thread import EngineThread, Hold, SetOrigin
-from daemon.offer import ContextSettings
 from daemon.outbox import Outbox
+from daemon.speaking.offer import ContextSettings
 from daemon.speaking.outputs import Samples, SegmentBegun, TimedWord, UtteranceEnded, WordsSpoken
 from daemon.speaking.segmenter import Pause, Piece
 from daemon.wire.protocol import (

@@ -130,6 +130,7 @@ def test_the_contracts_hold_on_the_copy(copied_source: Path) -> None:
         ("chatterbox/engine.py", "import chatterbox.training", "Speaking needs no training code"),
         ("chatterboxd_client/session.py", "import daemon.server", "share the wire protocol"),
         ("daemon/routes.py", "import chatterboxd_client", "does not know its client"),
+        ("daemon/door/gate.py", "import daemon.routes", "rooms, from the top down"),
         ("daemon/dialects/wyoming.py", "import daemon.dialects.openai", "No dialect knows another"),
         ("daemon/dialects/openai.py", "import daemon.engine.thread", "Dialects know the studio"),
         ("daemon/dialects/line.py", "import daemon.session", "Dialects know the studio"),

@@ -6,8 +6,8 @@ import pytest
 
 from chatterbox.sine import SineEngine
 from daemon.config import Config
-from daemon.offer import Offer
 from daemon.speaking.lexicon import HouseLexicon, new_lexicon
+from daemon.speaking.offer import Offer
 from daemon.wire.errors import BadMessage
 from daemon.wire.protocol import Open, parse_client_message
 

@@ -9,8 +9,8 @@ import pytest
 from chatterbox.api import SAMPLE_RATE
 from daemon.config import Config
 from daemon.engine.thread import EngineThread
-from daemon.offer import Offer
 from daemon.speaking.account import Outcome, UtteranceSummary
+from daemon.speaking.offer import Offer
 from daemon.speaking.outputs import (
     FlushReached,
     Samples,
