@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from chatterbox.training.recogniser import heard_words
@@ -68,6 +69,7 @@ async def cut_all() -> list[Cut]:
 def test_what_was_heard_is_what_a_recogniser_hears() -> None:
     """The history of an agent must have the words that were said, over many turns of one session:
     offsets that drift, or times that are guesses, put words into it that nobody heard."""
+    pytest.importorskip("faster_whisper", reason="comes with the training extra")
     for made in asyncio.run(cut_all()):
         assert made.text_spoken + made.text_remaining == made.text
         samples = np.frombuffer(made.audio, dtype="<i2").astype(np.float32) / np.float32(32767)
