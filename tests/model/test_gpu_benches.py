@@ -31,9 +31,9 @@ def test_stages_are_measured() -> None:
         assert set(level) == {"t3_decode", "flow", "vocoder", "step"}
         for stage in level.values():
             assert stage["ours_ms"] > 0
-            assert stage["eager_over_ours"] == pytest.approx(
-                stage["eager_ms"] / stage["ours_ms"], rel=0.05
-            )
+            ratio = stage["eager_ms"] / stage["ours_ms"]
+            # Written with two decimals, of times with three.
+            assert stage["eager_over_ours"] == pytest.approx(ratio, rel=0.01, abs=0.006)
     json.dumps(found)
 
 
