@@ -13,8 +13,6 @@ from chatterbox.conditioning.mel import TOKENIZER_MELS
 
 MEL_FRAMES_PER_SPEECH_TOKEN = 4
 """Mel frames of the tokenizer, 10 ms each."""
-MAX_CLIP_S = 30
-"""What the tokenizer was trained on; longer clips would need windows."""
 _LEVELS = 3
 _BELOW_ONE = 0.9990000128746033
 """Keeps the rounding of a saturated tanh off the next level; in float32 this is what was used."""

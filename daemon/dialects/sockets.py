@@ -59,8 +59,8 @@ class SocketDialect(abc.ABC):
         """`Retry-After` and `WWW-Authenticate` are added to it."""
 
     def answer(self, call: Call) -> Response:
-        """To a question of somebody who may ask."""
-        raise NotImplementedError(f"{self.name} has questions, and no answers")
+        """To a question of somebody who may ask. Most dialects take none."""
+        return answer(http.HTTPStatus.NOT_FOUND, "there is nothing here\n")
 
     def turn_away(self, call: Call) -> Response | None:
         """None if `converse` can begin."""

@@ -25,11 +25,6 @@ def peer_of(
     return _grouped(host)
 
 
-def is_trusted(address: object, trusted_proxies: Sequence[str]) -> bool:
-    host = address[0] if isinstance(address, tuple) and address else ""
-    return _is_in(host, [ipaddress.ip_network(network) for network in trusted_proxies])
-
-
 def _parse(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         parsed = ipaddress.ip_address(host.partition("%")[0])

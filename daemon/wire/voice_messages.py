@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from daemon.wire.fields import MAX_CONTEXT_NAME_CHARS, FieldReader
+from daemon.wire.fields import FieldReader
 
-MAX_VOICE_NAME_CHARS = MAX_CONTEXT_NAME_CHARS
 _MAX_BYTES = 2**31 - 1
 WAITING, MAKING = "waiting", "making"
 """The states of `voice_progress`."""

@@ -19,24 +19,24 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from chatterbox.api import SAMPLE_RATE, PcmChunk, Segment, SegmentFailed, SegmentId, SlotIndex
+from chatterbox.api import SAMPLE_RATE, Segment, SegmentId
 from chatterbox.engine import ChatterboxEngine
 from chatterbox.loading import load_engine
 from chatterbox.training.corpus import held_out
 from chatterbox.training.recogniser import dnsmos, transcribe, word_errors, words_of
 from daemon.formats.stream import FloatPcmStream
 from daemon.formats.tempo import AtTempo
+from tests.spoken import spoken
 
 Samples = NDArray[np.float32]
-SLOT = SlotIndex(0)
 PITCH_WINDOW = SAMPLE_RATE // 25
 LOWEST_HZ, HIGHEST_HZ = 60, 400
 VOICED = 0.6
 
 
-def spoken(engine: ChatterboxEngine, number: int, text: str, *, speed: float) -> Samples:
-    engine.start(
-        SLOT,
+def at_speed(engine: ChatterboxEngine, number: int, text: str, *, speed: float) -> Samples:
+    return spoken(
+        engine,
         Segment(
             id=SegmentId(number),
             text=text,
@@ -45,17 +45,6 @@ def spoken(engine: ChatterboxEngine, number: int, text: str, *, speed: float) ->
             options={"speed": speed},
         ),
     )
-    parts: list[Samples] = []
-    is_over = False
-    while not is_over:
-        for event in engine.step([SLOT]):
-            if isinstance(event, PcmChunk):
-                parts.append(event.samples)
-                is_over = event.is_last
-            elif isinstance(event, SegmentFailed):
-                raise RuntimeError(f"{text!r}: {event.message}")
-    engine.release(SLOT)
-    return np.concatenate(parts)
 
 
 def stretched(samples: Samples, *, speed: float) -> Samples:
@@ -109,7 +98,7 @@ def main() -> int:
     engine = load_engine(None, num_slots=1)
 
     def said_at(speed: float) -> list[Samples]:
-        return [spoken(engine, number, text, speed=speed) for number, text in enumerate(texts)]
+        return [at_speed(engine, number, text, speed=speed) for number, text in enumerate(texts)]
 
     usual = said_at(1.0)
     figures = {"speed 1": judged(texts, usual)}

@@ -33,7 +33,7 @@ import soxr
 import torch
 from numpy.typing import NDArray
 
-from chatterbox.api import SAMPLE_RATE, PcmChunk, Segment, SegmentFailed, SegmentId, SlotIndex
+from chatterbox.api import SAMPLE_RATE, Segment, SegmentId
 from chatterbox.loading import load_engine
 from chatterbox.perth.blocks import BLOCK_HOPS
 from chatterbox.perth.detector import Detector, load_detector
@@ -44,17 +44,17 @@ from chatterbox.training.recogniser import dnsmos
 from chatterbox.watermark import Watermarked
 from daemon.formats.telephony import G711Stream
 from daemon.opus import BITRATE_DEFAULT, PACKET_SAMPLES, PRE_SKIP_SAMPLES, OpusEncoder
+from tests.spoken import spoken
 
 Samples = NDArray[np.float32]
 LENGTHS_S = (1, 2, 5, 10)
 THRESHOLDS = (0.5, 0.95)
 PAUSE = np.zeros(300 * SAMPLE_RATE // 1000, dtype=np.float32)
-SLOT = SlotIndex(0)
 NOISE_DB = 20
 NUM_TIMED = 20
 
 
-def spoken(engine: Watermarked, number: int, text: str, *, watermark: bool) -> Samples:
+def as_made(engine: Watermarked, number: int, text: str, *, watermark: bool) -> Samples:
     segment = Segment(
         id=SegmentId(2 * number + watermark),
         text=text,
@@ -62,18 +62,7 @@ def spoken(engine: Watermarked, number: int, text: str, *, watermark: bool) -> S
         seed=number,
         watermark=watermark,
     )
-    engine.start(SLOT, segment)
-    parts: list[Samples] = []
-    is_over = False
-    while not is_over:
-        for event in engine.step([SLOT]):
-            if isinstance(event, PcmChunk):
-                parts.append(event.samples)
-                is_over = event.is_last
-            elif isinstance(event, SegmentFailed):
-                raise RuntimeError(f"{text!r}: {event.message}")
-    engine.release(SLOT)
-    return np.concatenate(parts)
+    return spoken(engine, segment)
 
 
 def joined(utterances: Sequence[Samples]) -> Samples:
@@ -175,8 +164,8 @@ def run(texts: Sequence[str], unmarked_folder: Path | None) -> dict[str, object]
     embedder, detector = load_embedder(), load_detector()
     engine = Watermarked(load_engine(None, num_slots=1), embedder=embedder)
     engine.warm_up()
-    plain = [spoken(engine, place, text, watermark=False) for place, text in enumerate(texts)]
-    marked = [spoken(engine, place, text, watermark=True) for place, text in enumerate(texts)]
+    plain = [as_made(engine, place, text, watermark=False) for place, text in enumerate(texts)]
+    marked = [as_made(engine, place, text, watermark=True) for place, text in enumerate(texts)]
     result: dict[str, object] = {"bench": "watermark", "texts": len(texts)}
     whole, unmarked = joined(marked), joined(plain)
     result["audio_s"] = round(whole.size / SAMPLE_RATE, 1)
