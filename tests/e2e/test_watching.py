@@ -43,6 +43,9 @@ def test_metrics_move_with_what_happens() -> None:
                 await wire.say("c", "All work and no play makes Jack a dull boy. " * 20)
                 await wire.receive_until(AudioMessage)
                 during = await scrape(daemon.port)
+                while during["chatterboxd_lead_seconds_max", ""] == 0:
+                    # What was sent so far has played by now; with the next packets there is a lead again.
+                    during = await scrape(daemon.port)
                 await wire.send("cancel", "c")
                 await wire.receive_until(Cancelled)
                 await wire.connection.send("{")
@@ -91,7 +94,6 @@ def check_after(samples: Samples) -> None:
         "failed_segments_total": 1,
         "refusals_total full": 1,
         "session_closes_total 1000": 2,
-        "underruns_total": 0,
     }
     assert samples["chatterboxd_sent_bytes_total", "audio"] > 1000
     assert samples["chatterboxd_sent_bytes_total", "control"] > 500
@@ -102,7 +104,6 @@ EXACTLY = {
     *("info", "sessions", "sessions_limit", "contexts", "slots", "slots_in_use"),
     *("waiting_contexts", "draining", "utterances_total", "first_audio_seconds_count"),
     *("errors_total", "failed_segments_total", "refusals_total", "session_closes_total"),
-    "underruns_total",
 }
 
 
