@@ -34,13 +34,21 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 class Process:
     process: "subprocess.Popen[str]"
     port: int
+    port_file: Path
     log: Path
 
     @property
     def url(self) -> str:
         return f"ws://127.0.0.1:{self.port}/"
 
-    def finish(self, *signals: int, within_s: float = 15.0) -> tuple[int, str]:
+    def until_logged(self, text: str, *, times: int = 1, within_s: float = 30.0) -> None:
+        """Wait for what the daemon does at a signal, which no socket tells of."""
+        give_up_s = time.monotonic() + within_s
+        while self.log.read_text().count(text) < times:
+            assert time.monotonic() < give_up_s, f"{text!r} is not in {self.log.read_text()!r}"
+            time.sleep(0.01)
+
+    def finish(self, *signals: int, within_s: float = 30.0) -> tuple[int, str]:
         """Exit status and standard error."""
         for number in signals:
             self.process.send_signal(number)
@@ -78,7 +86,7 @@ def daemon_process(
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < give_up_s, "it does not listen"
             time.sleep(0.02)
-        yield Process(process, int(port_file.read_text()), log)
+        yield Process(process, int(port_file.read_text()), port_file, log)
     finally:
         process.kill()
         process.wait()

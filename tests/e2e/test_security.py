@@ -266,12 +266,12 @@ def test_tls_and_its_new_certificate(tmp_path: Path) -> None:
             async with connect(f"wss://127.0.0.1:{port}", ssl=trusts_old, proxy=None) as living:
                 key.write_text("half a key")
                 daemon.process.send_signal(signal.SIGHUP)
-                await asyncio.sleep(0.3)
+                daemon.until_logged("nothing was reloaded")
                 await session_trusting(old[0], port)
                 shutil.copy(new[0], chain)
                 shutil.copy(new[1], key)
                 daemon.process.send_signal(signal.SIGHUP)
-                await asyncio.sleep(0.3)
+                daemon.until_logged("were read again")
                 await session_trusting(new[0], port)
                 with pytest.raises(ssl.SSLCertVerificationError):
                     await session_trusting(old[0], port)
@@ -296,14 +296,14 @@ def test_tokens_are_read_again(tmp_path: Path) -> None:
             async with connect(daemon.url, additional_headers=AUTHORIZED) as living:
                 path.write_text(f'[agent]\ntoken = "{OTHER}"\n')
                 daemon.process.send_signal(signal.SIGHUP)
-                await asyncio.sleep(0.3)
+                daemon.until_logged("were read again")
                 assert await refused(daemon.url, additional_headers=AUTHORIZED) == 401
                 renewed = {"Authorization": f"Bearer {OTHER}"}
                 async with connect(daemon.url, additional_headers=renewed) as connection:
                     await connection.recv()
                 path.write_text("nonsense")
                 daemon.process.send_signal(signal.SIGHUP)
-                await asyncio.sleep(0.3)
+                daemon.until_logged("nothing was reloaded")
                 async with connect(daemon.url, additional_headers=renewed) as connection:
                     await connection.recv()
                 await (await living.ping())

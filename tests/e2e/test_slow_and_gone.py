@@ -65,7 +65,7 @@ def test_a_slow_reader_is_paused_then_closed() -> None:
             # What is on its way, the backlog at which the engine holds still, and a little more.
             assert num_made < 40 * SAMPLE_RATE
             assert (await neighbour.speak("n", "Hello there.")).end.samples
-            await daemon.until(lambda: daemon.daemon.num_sessions == 1, within_s=4)
+            await daemon.until(lambda: daemon.daemon.num_sessions == 1)
             assert not daemon.engine.diary.busy
             assert await wire.close_code() in (1008, None)  # it had no room for a close either
 
@@ -128,7 +128,7 @@ def test_a_flood_of_errors_does_not_fill_the_memory() -> None:
                     num_sent += 1
 
             flooding = asyncio.create_task(flood())
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 before = -1
                 while num_sent != before:  # until the sockets' buffers are full
                     before = num_sent

@@ -1,6 +1,7 @@
 """Text over a real socket comes back as speech, all of it, in order and in time."""
 
 import asyncio
+import time
 
 import numpy as np
 import pytest
@@ -190,10 +191,10 @@ def test_a_fluent_writer_is_not_cut_by_the_buffer_delay() -> None:
 
     async def talk() -> None:
         async with running() as daemon, daemon.wire() as wire:
-            await wire.send("open", "a", max_buffer_delay_ms=300)
+            await wire.send("open", "a", max_buffer_delay_ms=1_000)
             for word in ("One ", "two ", "three ", "four "):
                 await wire.send("text", "a", text=word)
-                await asyncio.sleep(0.12)
+                await asyncio.sleep(0.4)
             await wire.send("end", "a")
             heard = await wire.hear("a")
             assert [item.text for item in heard.of(SegmentStart)] == ["One two three four"]
@@ -206,21 +207,18 @@ def test_audio_keeps_to_the_lead_that_was_asked_for() -> None:
 
     async def talk() -> None:
         async with running() as daemon, daemon.wire() as wire:
-            heard = await wire.speak("a", "Hello there, dear friend of mine.", max_lead_ms=300)
-            start_s = next(
-                arrived_s
-                for message, arrived_s in zip(heard.messages, heard.arrived_s, strict=True)
-                if message is heard.packets[0]
-            )
-            leads_s = []
+            asked_s = time.monotonic()
+            text = "Hello there, dear friend of mine. It is good to see you here."
+            heard = await wire.speak("a", text, max_lead_ms=1_000)
+            leads_s = []  # too small by the latency of the first packet
             num_samples = 0
             for message, arrived_s in zip(heard.messages, heard.arrived_s, strict=True):
                 if message in heard.packets:
                     num_samples += message.num_samples
-                    leads_s.append(num_samples / SAMPLE_RATE - (arrived_s - start_s))
-            assert max(leads_s) <= 0.3 + 0.01
-            assert min(leads_s[10:]) > 0.05
-            assert heard.end.duration_ms > 2000
+                    leads_s.append(num_samples / SAMPLE_RATE - (arrived_s - asked_s))
+            assert max(leads_s) <= 1.0
+            assert min(leads_s[50:]) > 0
+            assert heard.end.duration_ms > 3000
 
     run(talk())
 

@@ -44,7 +44,7 @@ def test_metrics_move_with_what_happens() -> None:
                 await wire.receive_until(AudioMessage)
                 during = await scrape(daemon.port)
                 while during["chatterboxd_lead_seconds_max", ""] == 0:
-                    # What was sent so far has played by now; with the next packets there is a lead again.
+                    # What was sent has played by now; with the next packets there is a lead.
                     during = await scrape(daemon.port)
                 await wire.send("cancel", "c")
                 await wire.receive_until(Cancelled)

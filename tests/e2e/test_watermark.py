@@ -88,7 +88,7 @@ def test_a_token_that_is_marked_later_waits_for_a_restart(tmp_path: Path) -> Non
 
         async def talk() -> None:
             daemon.process.send_signal(signal.SIGHUP)
-            await asyncio.sleep(0.3)
+            daemon.until_logged("restart the daemon")
             assert (await spoken(daemon.url, token="a-token-without-a-mark")).size
             with pytest.raises(InvalidStatus):
                 await spoken(daemon.url, token="a-token-that-is-marked")

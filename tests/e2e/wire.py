@@ -33,7 +33,7 @@ from daemon.wire.protocol import (
 )
 from tests.fakes import RecordingEngine
 
-LONGEST_TEST_S = 20.0
+LONGEST_TEST_S = 60.0
 CONFIG = Config(engine="sine", port=0, num_slots=8, ping_s=5.0, grace_s=5.0)
 
 Message = TypeVar("Message")
@@ -181,7 +181,7 @@ class Running:
             await wire.receive_until(Begin)
             yield wire
 
-    async def until(self, holds: Callable[[], bool], *, within_s: float = 5.0) -> None:
+    async def until(self, holds: Callable[[], bool], *, within_s: float = 30.0) -> None:
         """Wait for something that the daemon does by itself."""
         async with asyncio.timeout(within_s):
             while not holds():  # noqa: ASYNC110 - no event tells of what the test asks for

@@ -81,7 +81,7 @@ class Stage:
         taken: list[str | bytes] = []
         while True:
             try:
-                async with asyncio.timeout(0.05):
+                async with asyncio.timeout(0.5):
                     taken.append(await self.outbox.get())
             except TimeoutError:
                 return taken
@@ -94,7 +94,7 @@ def run(
     async def bounded() -> None:
         with ThreadPoolExecutor(1) as executor:
             stage = Stage(executor, audio_format)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await test(stage)
             stage.task.cancel()
 

@@ -37,7 +37,7 @@ class Listener:
         self.changed.set()
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not holds():
                 self.changed.clear()
                 await self.changed.wait()
@@ -69,6 +69,12 @@ class Bridge:
         self.thread.post(Speak(listener.utterance_id, segment))
         return segment
 
+    async def caught_up(self) -> None:
+        """Whatever was told the thread before has had its effect: it takes things in order."""
+        last = self.open()
+        self.say(last, "Hi")
+        await last.until(lambda: last.num_ended == 1)
+
 
 @asynccontextmanager
 async def bridge(
@@ -80,7 +86,7 @@ async def bridge(
     try:
         yield one
     finally:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await one.thread.stop()
         assert "engine" not in [thread.name for thread in threading.enumerate()]
 
@@ -214,7 +220,7 @@ def test_a_failing_step_breaks_the_engine_once(caplog: pytest.LogCaptureFixture)
         async with bridge(FragileEngine()) as one:
             listener = one.open()
             one.say(listener, "BREAK it")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while not one.broken:  # noqa: ASYNC110 - the callback under test sets no event
                     await asyncio.sleep(0.001)
             one.say(listener, "anyone?")
@@ -239,7 +245,7 @@ def test_who_waits_too_long_is_told() -> None:
             start_s = time.monotonic()
             await waiter.until(lambda: bool(waiter.news))
             assert isinstance(waiter.news[0], NoSlot)
-            assert 0.05 < time.monotonic() - start_s < 2.0
+            assert time.monotonic() - start_s > 0.05
 
     asyncio.run(talk())
 
@@ -250,22 +256,21 @@ def test_lead_and_hold_pause_and_the_clock_resumes() -> None:
     async def talk() -> None:
         async with bridge() as one:
             listener = one.open(max_lead_s=0.5)
-            one.say(listener, "A text that is spoken for well over two seconds")
-            await listener.until(lambda: listener.num_samples >= 12_000)
-            await asyncio.sleep(0.05)
+            text = "A text that is spoken for well over two seconds"
+            for _ in range(2):
+                one.say(listener, text)
+            await listener.until(lambda: listener.num_samples >= 14_400)
+            await one.caught_up()
             assert listener.num_samples == 14_400  # three steps of 200 ms
-            num_steps = one.engine.diary.num_steps
             one.thread.post(SetOrigin(listener.utterance_id, time.monotonic() - 0.4))
             await listener.until(lambda: listener.num_samples > 14_400)
             one.thread.post(Hold(listener.utterance_id, True))
             one.thread.post(SetOrigin(listener.utterance_id, time.monotonic() - 50))
-            await asyncio.sleep(0.05)
-            held_at = listener.num_samples
-            await asyncio.sleep(0.05)
-            assert listener.num_samples == held_at
+            await listener.until(lambda: listener.num_ended == 1)  # what it had begun
+            await one.caught_up()
+            assert listener.num_samples == len(text) * 1600
             one.thread.post(Hold(listener.utterance_id, False))
-            await listener.until(lambda: listener.num_ended == 1)
-            assert one.engine.diary.num_steps > num_steps
+            await listener.until(lambda: listener.num_ended == 2)
 
     asyncio.run(talk())
 
@@ -277,8 +282,8 @@ def test_an_idle_thread_does_not_spin() -> None:
         async with bridge() as one:
             listener = one.open(max_lead_s=0.3)
             one.say(listener, "A text that is spoken for well over two seconds")
-            await listener.until(lambda: listener.num_samples >= 4800)
-            await asyncio.sleep(0.05)
+            await listener.until(lambda: listener.num_samples >= 9600)
+            await one.caught_up()
             before_s = time.process_time()
             await asyncio.sleep(0.3)
             assert time.process_time() - before_s < 0.1

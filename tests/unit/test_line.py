@@ -88,7 +88,7 @@ def on_line(
             config=Config(**settings),
             metrics=Metrics(),
         )
-        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
             group.create_task(line.run(converse))
             if beside is not None:
                 await beside(line)

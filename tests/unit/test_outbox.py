@@ -16,7 +16,7 @@ PACKET_S = 0.02
 def run(test: Callable[[Outbox, FakeClock], Coroutine[Any, Any, None]]) -> None:
     async def bounded() -> None:
         clock = FakeClock()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await test(Outbox(clock), clock)
 
     asyncio.run(bounded())

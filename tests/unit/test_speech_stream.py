@@ -56,7 +56,7 @@ def on_bench(test: Callable[[Bench], Awaitable[None]]) -> None:
         )
         await engine.start()
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await test(Bench(engine, recording))
         finally:
             await engine.stop()
