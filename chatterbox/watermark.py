@@ -116,7 +116,7 @@ class Watermarked:
         events = self._collect()
         for event in told:
             events += self._hear(event)
-        self._launch()
+        self._launch(slots)
         if not self._lag or not speaking:
             events += self._collect()
         return events
@@ -158,9 +158,11 @@ class Watermarked:
             return _told(item, _NOTHING) if item.stream.is_done else []
         return [] if isinstance(event, PcmChunk) else [event]
 
-    def _launch(self) -> None:
-        """The next blocks, of each segment in turn, so that a long one does not hold up others."""
-        turns = deque(self._marked.values())
+    def _launch(self, slots: Sequence[SlotIndex]) -> None:
+        """The next blocks, of each segment in turn, so that a long one does not hold up others. Who
+        rests has no turn: the step is for those who need sound, and its failure costs them alone.
+        """
+        turns = deque(item for item in self._marked.values() if item.slot in slots)
         taken: list[tuple[_Marked, Block]] = []
         while turns and len(taken) < self.stage.blocks_per_round:
             item = turns.popleft()

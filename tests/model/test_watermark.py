@@ -25,8 +25,9 @@ from chatterbox.api import (
     SlotIndex,
 )
 from chatterbox.device.backend import Backend
+from chatterbox.device.transfers import Pending
 from chatterbox.perth.__main__ import main
-from chatterbox.perth.blocks import BLOCK_HOPS
+from chatterbox.perth.blocks import BLOCK_HOPS, Block
 from chatterbox.perth.detector import Detector, load_detector
 from chatterbox.perth.embedder import CONTEXT, Embedder, load_embedder
 from chatterbox.perth.spectrum import HOP
@@ -324,6 +325,56 @@ def test_a_crowd_takes_turns(embedder: Embedder) -> None:
     assert {event.segment_id for event in events} == {0, 1, 2}
     sizes = [event.samples.size for event in events if isinstance(event, PcmChunk)]
     assert sum(sizes) == engine.stage.blocks_per_round * 4 * HOP
+
+
+def test_who_rests_takes_no_turn(embedder: Embedder) -> None:
+    """A listener with a stock must not take rounds from one who waits for sound; what is left of
+    its speech comes when it steps again.
+    """
+    long = np.tile(SPEECH, 2)
+    programme = [(long, long.size), (long, 480)]
+    engine = Watermarked(Recital(programme), embedder=embedder, deterministic=True)
+    resting, waiting = SlotIndex(0), SlotIndex(1)
+    for slot in (resting, waiting):
+        engine.start(slot, segment(int(slot)))
+    heard = engine.step([resting, waiting])
+    for _ in range(20):
+        events = engine.step([waiting])
+        assert {event.segment_id for event in events} <= {1}
+    while not any(isinstance(event, PcmChunk) and event.is_last for event in heard):
+        heard += engine.step([resting])
+    samples = [event.samples for event in heard if isinstance(event, PcmChunk)]
+    (alone,) = marked(programme[:1], embedder, deterministic=True)
+    assert np.array_equal(np.concatenate(samples), alone)
+
+
+def test_a_failing_mark_loses_nothing_of_those_who_rest(
+    embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block that was taken and never came back kept its segment, and its slot, for ever."""
+    long = np.tile(SPEECH, 2)
+    programme = [(long, long.size)] * 2
+    engine = Watermarked(Recital(programme), embedder=embedder, deterministic=True)
+    resting, failing = SlotIndex(0), SlotIndex(1)
+    for slot in (resting, failing):
+        engine.start(slot, segment(int(slot)))
+    heard = [event for event in engine.step([resting, failing]) if event.segment_id == 0]
+
+    def fails(_blocks: Sequence[Block]) -> list[tuple[Pending, list[int]]]:
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(engine.stage, "launch", fails)
+        with pytest.raises(RuntimeError):
+            engine.step([failing])
+    engine.release(failing)
+    for _ in range(100):
+        heard += engine.step([resting])
+        if isinstance(heard[-1], PcmChunk) and heard[-1].is_last:
+            break
+    samples = [event.samples for event in heard if isinstance(event, PcmChunk)]
+    (alone,) = marked(programme[:1], embedder, deterministic=True)
+    assert np.array_equal(np.concatenate(samples), alone)
 
 
 def test_embedder_stays_on_its_device(embedder: Embedder) -> None:
