@@ -140,7 +140,7 @@ class WordClock:
             start = round(_end_of(ends, word.first) * self._half_samples) - trimmer.num_dropped
             end = min(max(end, num_left, self._last_end), trimmer.num_given)
             start = min(max(start, self._last_end), end)
-            found += _divided(word, start, end)
+            found += _divided(word, start, end, num_left=num_left)
             self._last_end = end
             self._words.popleft()
         return found
@@ -151,18 +151,15 @@ def _end_of(ends: NDArray[np.int64], num_tokens: int) -> int:
     return int(ends[min(num_tokens, len(ends)) - 1]) if num_tokens else 0
 
 
-def _divided(word: TokenSpan, start: int, end: int) -> list[SpokenWord]:
-    """Runs of the text that are said together share the time by their characters."""
+def _divided(word: TokenSpan, start: int, end: int, *, num_left: int) -> list[SpokenWord]:
+    """Runs of the text that are said together share the time by their characters; none may end in
+    what has left already.
+    """
     total = sum(last - first for first, last in word.runs)
-    found, done = [], 0
+    found, done, begun = [], 0, start
     for first, last in word.runs:
-        begun, done = done, done + last - first
-        found.append(
-            SpokenWord(
-                start=first,
-                end=last,
-                start_sample=start + (end - start) * begun // total,
-                end_sample=start + (end - start) * done // total,
-            )
-        )
+        done += last - first
+        ended = max(start + (end - start) * done // total, num_left)
+        found.append(SpokenWord(start=first, end=last, start_sample=begun, end_sample=ended))
+        begun = ended
     return found

@@ -5,6 +5,7 @@ The dictionary and the rules for reading are hibari's G2P, loaded when first nee
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Final, cast
 
 from chatterbox.text.front_end import Encoded, TextWarning, TokenSpan
@@ -70,7 +71,7 @@ class PhonemeFrontEnd:
         said = words_of(normalised.text)
         found = places(text, said, lambda run: normalise(run).text)
         return Encoded(
-            self.tokens(phonemes), warnings, words=self._token_spans(phonemes, found, len(said))
+            self.tokens(phonemes), warnings, words=self._token_spans(phonemes, found, said, sounds)
         )
 
     def __call__(self, text: str) -> str:
@@ -81,8 +82,14 @@ class PhonemeFrontEnd:
         """Text tokens; a phoneme without one is left out."""
         return [self._token_of[char] for char in phonemes if char in self._token_of]
 
-    def _token_spans(self, phonemes: str, found: Sequence[Place], num_said: int) -> list[TokenSpan]:
-        """The text tokens of each place; `num_said` words were to become phonemes."""
+    def _token_spans(
+        self,
+        phonemes: str,
+        found: Sequence[Place],
+        said: Sequence[str],
+        sounds: Mapping[str, str] | None,
+    ) -> list[TokenSpan]:
+        """The text tokens of each place; the words `said` were to become phonemes."""
         bounds: list[tuple[int, int]] = []
         token = 0
         for group in phonemes.split(" "):
@@ -93,13 +100,29 @@ class PhonemeFrontEnd:
             token += self._num_tokens(group + " ")
         if not bounds:
             return []
-        # As many words of phonemes as of letters, but for what the dictionary joins or parts.
+        before = self._groups_before(said, len(bounds), sounds)
         spans = []
         for place in found:
-            begin = min(place.first * len(bounds) // num_said, len(bounds) - 1)
-            end = max(begin + 1, place.last * len(bounds) // num_said)
+            begin = min(before[place.first], len(bounds) - 1)
+            end = max(begin + 1, before[place.last])
             spans.append(TokenSpan(place.runs, bounds[begin][0], bounds[end - 1][1]))
         return spans
+
+    def _groups_before(
+        self, said: Sequence[str], num_groups: int, sounds: Mapping[str, str] | None
+    ) -> list[int]:
+        """How many groups of phonemes come before each word, and before the end. A word is one
+        group, but for those that the dictionary parts: "O'Brien", "PyTorch", "wi-fi".
+        """
+        if num_groups == len(said):
+            return list(range(num_groups + 1))
+        alone = [
+            sum(bool(group.strip(_PAUSES)) for group in self._phonemes(word, sounds).split())
+            for word in said
+        ]
+        if sum(alone) != num_groups:  # read alone they sound otherwise
+            return [place * num_groups // len(said) for place in range(len(said) + 1)]
+        return [0, *accumulate(alone)]
 
     def _num_tokens(self, phonemes: str) -> int:
         return sum(char in self._token_of for char in phonemes)

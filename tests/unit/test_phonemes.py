@@ -129,6 +129,10 @@ def test_every_word_has_its_tokens(front_end: PhonemeFrontEnd) -> None:
             "Well...=wˈɛl I=ˌI left,=lˈɛft e.g.=fɔɹ ɪɡzˈæmpəl then.=ðˈɛn",
         ),
         ("😀 No way—really?", "No=nˈO way—really?=wˈA, ɹˈiᵊli"),
+        (
+            "We met O'Brien on wi-fi today.",
+            "We=wˌi met=mˈɛt O'Brien=ˈO bɹˈIən on=ˌɔn wi-fi=wˈI fˌI today.=tədˈA",
+        ),
     ],
 )
 def test_words_and_their_phonemes(front_end: PhonemeFrontEnd, text: str, words: str) -> None:
