@@ -4,7 +4,7 @@ The file is an official `conds.pt`, or safetensors with its names: `t3.…` cond
 `gen.…` the sound. `python -m chatterbox.voice` makes one of a clip.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -18,6 +18,15 @@ from chatterbox.config import MEL_FRAMES_PER_TOKEN, SPEECH_CODES, ModelConfig
 _MADE_FOR = "made_for"
 """The one fact beside the tensors: several would be written in any order. A file without it is
 taken as it is."""
+_DIMENSIONS = {
+    "t3.speaker_emb": 2,
+    "t3.cond_prompt_speech_tokens": 2,
+    "gen.prompt_token": 2,
+    "gen.prompt_feat": 3,
+    "gen.embedding": 2,
+}
+"""What a voice holds, in the order of `Voice`, and how many dimensions each has."""
+_TOKENS = ("t3.cond_prompt_speech_tokens", "gen.prompt_token")
 
 
 class VoiceError(ValueError):
@@ -53,30 +62,15 @@ def load_voice(path: Path, config: ModelConfig) -> Voice:
     model.
     """
     tensors = _read_conds(path) if path.suffix == ".pt" else _read_safetensors(path, config)
-    names = (
-        "t3.speaker_emb",
-        "t3.cond_prompt_speech_tokens",
-        "gen.prompt_token",
-        "gen.prompt_feat",
-        "gen.embedding",
-    )
-    missing = [name for name in names if name not in tensors]
+    missing = [name for name in _DIMENSIONS if name not in tensors]
     if missing:
-        raise VoiceError(f"{path}: no {missing[0]}; a voice holds {', '.join(names)}")
-    speaker, t3_prompt, prompt, mel, embedding = (tensors[name] for name in names)
+        raise VoiceError(f"{path}: no {missing[0]}; a voice holds {', '.join(_DIMENSIONS)}")
+    for name, dimensions in _DIMENSIONS.items():
+        _check_kind(path, name, tensors[name], dimensions=dimensions)
+    speaker, t3_prompt, prompt, mel, embedding = (tensors[name] for name in _DIMENSIONS)
     if mel.shape[1] == MEL_FRAMES_PER_TOKEN * prompt.shape[1] + 1:
         mel = mel[:, :-1]  # the reference keeps half a token of mel at the end of a clip
-    if (
-        prompt.shape[1] > config.flow.max_prompt_tokens
-        or t3_prompt.shape[1] > config.t3.prompt_tokens
-    ):
-        raise VoiceError(
-            f"{path}: the prompt is longer than the model's {config.flow.max_prompt_tokens} tokens"
-        )
-    if mel.shape[1] != MEL_FRAMES_PER_TOKEN * prompt.shape[1]:
-        raise VoiceError(
-            f"{path}: {mel.shape[1]} mel frames for {prompt.shape[1]} tokens, not two each"
-        )
+    _check_prompts(path, config, t3_prompt=t3_prompt, prompt=prompt, mel=mel)
     for name, found, wanted in (
         ("t3.speaker_emb", speaker, config.t3.speaker_channels),
         ("gen.embedding", embedding, config.flow.speaker_channels),
@@ -84,11 +78,6 @@ def load_voice(path: Path, config: ModelConfig) -> Voice:
     ):
         if found.shape[-1] != wanted:
             raise VoiceError(f"{path}: {name} has {found.shape[-1]} channels, the model {wanted}")
-    if (
-        max(prompt.amax(), t3_prompt.amax()) >= SPEECH_CODES
-        or min(prompt.amin(), t3_prompt.amin()) < 0
-    ):
-        raise VoiceError(f"{path}: a speech token outside 0 … {SPEECH_CODES - 1}")
     return Voice(
         t3_speaker=speaker.float(),
         t3_prompt=t3_prompt.to(torch.int64),
@@ -98,17 +87,45 @@ def load_voice(path: Path, config: ModelConfig) -> Voice:
     )
 
 
+def _check_kind(path: Path, name: str, tensor: Tensor, *, dimensions: int) -> None:
+    """A voice is one row of each, of numbers that are numbers: a file that is not would be heard,
+    or break a step, long after it was loaded.
+    """
+    if tensor.dim() != dimensions or tensor.shape[0] != 1 or not tensor.numel():
+        raise VoiceError(f"{path}: {name} has the shape {tuple(tensor.shape)}, which is no voice's")
+    if name in _TOKENS:
+        if tensor.dtype not in (torch.int64, torch.int32):
+            raise VoiceError(f"{path}: {name} holds {tensor.dtype}, not tokens")
+        if tensor.amax() >= SPEECH_CODES or tensor.amin() < 0:
+            raise VoiceError(f"{path}: a speech token outside 0 … {SPEECH_CODES - 1} in {name}")
+    elif not tensor.is_floating_point() or not tensor.isfinite().all():
+        raise VoiceError(f"{path}: {name} holds values that are not numbers")
+
+
+def _check_prompts(
+    path: Path, config: ModelConfig, *, t3_prompt: Tensor, prompt: Tensor, mel: Tensor
+) -> None:
+    for found, longest in (
+        (prompt, config.flow.max_prompt_tokens),
+        (t3_prompt, config.t3.prompt_tokens),
+    ):
+        if found.shape[1] > longest:
+            raise VoiceError(
+                f"{path}: the prompt is longer than the model's: {found.shape[1]} tokens, not up to"
+                f" {longest}; it was made for another model"
+            )
+    if mel.shape[1] != MEL_FRAMES_PER_TOKEN * prompt.shape[1]:
+        raise VoiceError(
+            f"{path}: {mel.shape[1]} mel frames for {prompt.shape[1]} tokens, not two each"
+        )
+
+
 def save_voice(path: Path, voice: Voice, *, made_for: ModelConfig | None = None) -> None:
     """Write a file that `load_voice` reads, by models that hear clips as `made_for` does. Raises
     `OSError`.
     """
-    named = {
-        "t3.speaker_emb": voice.t3_speaker,
-        "t3.cond_prompt_speech_tokens": voice.t3_prompt,
-        "gen.prompt_token": voice.prompt_tokens,
-        "gen.prompt_feat": voice.prompt_mel,
-        "gen.embedding": voice.speaker,
-    }
+    tensors = (getattr(voice, item.name) for item in fields(Voice))
+    named = dict(zip(_DIMENSIONS, tensors, strict=True))
     facts = {} if made_for is None else {_MADE_FOR: f"{made_for.name}, {_hearing(made_for)}"}
     path.write_bytes(save({name: tensor.contiguous() for name, tensor in named.items()}, facts))
 
@@ -131,6 +148,8 @@ def _check_hearing(path: Path, config: ModelConfig) -> None:
 
 
 def _read_safetensors(path: Path, config: ModelConfig) -> dict[str, Tensor]:
+    if path.is_dir():
+        raise VoiceError(f"{path} is a folder, not a voice")
     try:
         _check_hearing(path, config)
         return load_file(path)
@@ -142,8 +161,8 @@ def _read_conds(path: Path) -> dict[str, Tensor]:
     """The only pickle that is ever read, and of it tensors in dictionaries only."""
     try:
         groups = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).partition("\n")[0]
+    except (UnpicklingError, RuntimeError, EOFError, ValueError, LookupError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise VoiceError(f"{path}: not a file of conditionals ({reason})") from None
     if not isinstance(groups, dict) or not all(
         isinstance(group, dict) for group in groups.values()

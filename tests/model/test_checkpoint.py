@@ -177,10 +177,20 @@ def test_voices_are_found_by_name(tmp_path: Path) -> None:
         ("gen.prompt_token", torch.zeros(1, 99, dtype=torch.int64), "prompt is longer"),
         ("gen.prompt_feat", torch.zeros(1, 3, 80), "3 mel frames for 8 tokens"),
         ("gen.prompt_token", torch.full((1, 8), 6561), "a speech token outside 0"),
+        ("gen.prompt_token", torch.zeros(8, dtype=torch.int64), r"the shape \(8,\)"),
+        ("gen.prompt_token", torch.zeros(1, 8), "holds torch.float32, not tokens"),
+        ("t3.cond_prompt_speech_tokens", torch.zeros(1, 0, dtype=torch.int64), r"\(1, 0\)"),
+        ("gen.prompt_feat", torch.tensor(0.0), r"gen\.prompt_feat has the shape \(\)"),
+        ("gen.prompt_feat", torch.full((1, 16, 80), torch.inf), "not numbers"),
+        ("t3.speaker_emb", torch.zeros(2, 8), r"the shape \(2, 8\)"),
+        ("gen.embedding", torch.zeros(1, 3), "3 channels, the model 8"),
+        ("gen.embedding", torch.full((1, 8), torch.nan), "not numbers"),
     ],
 )
 def test_unfit_voices_are_refused(tmp_path: Path, name: str, value: Tensor, complaint: str) -> None:
-    """An id beyond the codes would index past an embedding table on the device."""
+    """An id beyond the codes would index past an embedding table on the device; a tensor of another
+    shape would end the daemon's start in a trace, or be noise for whoever chooses the voice.
+    """
     path = tmp_path / "bad.safetensors"
     save_file(_voice_tensors() | {name: value}, path)
     with pytest.raises(VoiceError, match=complaint):
@@ -228,9 +238,12 @@ def test_a_pickle_holds_tensors_or_nothing(tmp_path: Path, content: object) -> N
         load_voice(tmp_path / "conds.pt", CONFIG)
 
 
-def test_a_broken_pickle_is_said(tmp_path: Path) -> None:
-    """A download that was cut short ends in one line, not in a trace."""
-    (tmp_path / "conds.pt").write_bytes(b"PK\x03\x04 and no more")
+@pytest.mark.parametrize("content", [b"PK\x03\x04 and no more", b"", b"hello there", b"<html>"])
+def test_a_broken_pickle_is_said(tmp_path: Path, content: bytes) -> None:
+    """A download that was cut short, or is a page that says why not, ends in one line, not in a
+    trace.
+    """
+    (tmp_path / "conds.pt").write_bytes(content)
     with pytest.raises(VoiceError, match="not a file of conditionals"):
         load_voice(tmp_path / "conds.pt", CONFIG)
 
@@ -268,6 +281,11 @@ def test_a_segment_of_any_language_fits_one_generation() -> None:
 
 
 def test_empty_voice_folder(tmp_path: Path) -> None:
-    """A daemon without a voice cannot speak; say so at start."""
+    """A daemon without a voice cannot speak; say so at start. A folder is no voice whatever it is
+    called.
+    """
     with pytest.raises(VoiceError, match="no voice"):
+        load_voices(tmp_path, CONFIG)
+    (tmp_path / "ada.safetensors").mkdir()
+    with pytest.raises(VoiceError, match=r"ada\.safetensors is a folder, not a voice"):
         load_voices(tmp_path, CONFIG)
