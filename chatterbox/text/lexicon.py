@@ -124,6 +124,9 @@ def rewrite(
                 continue
             said = _placeholder(text, len(sounds))
             sounds[said] = sound
+        # "&" said as "and" must not make one word of "AT&T".
+        before = text[done:start] or "".join(pieces[-1:])
+        said = " " * _joins(before, said) + said + " " * _joins(said, text[end : end + 1])
         length += start - done
         pieces += [text[done:start], said]
         edits.append(_Edit(start, end, length, length + len(said)))
@@ -131,6 +134,12 @@ def rewrite(
         done = end
     pieces.append(text[done:])
     return Rewritten("".join(pieces), sounds, tuple(unsaid), tuple(edits))
+
+
+def _joins(before: str, after: str) -> bool:
+    """Whether two texts that touch each other make one word of two."""
+    edge = before[-1:], after[:1]
+    return all(map(str.isalnum, edge)) and max(edge) < _UNSPACED
 
 
 def _placeholder(text: str, number: int) -> str:
@@ -177,8 +186,7 @@ def _compiled(lexicon: Lexicon) -> _Compiled:
     if compiled is None:
         compiled = _COMPILED[lexicon] = _Compiled(_Node(), _Node())
         for word, said in lexicon.entries.items():
-            for form in ("NFC", "NFD"):
-                shape = unicodedata.normalize(form, word.strip())
+            for shape in {unicodedata.normalize(form, word.strip()) for form in ("NFC", "NFD")}:
                 tree = compiled.any_case if shape == shape.lower() else compiled.as_written
                 tree.add([part.text for part in _parts(shape)], said.strip())
     return compiled

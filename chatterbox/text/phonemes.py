@@ -21,6 +21,8 @@ _NO_SOUND: Final = _PAUSES + '"“”() '
 
 _RARE_PAUSE: Final = re.compile(r" ?(?:—|…|\.\.\.)")
 """Pauses inside a sentence that the voice hardly met in training: it reads them as commas."""
+_HISSES: Final = ("s", "z", "ʃ", "ʒ", "ʧ", "ʤ")
+_VOICELESS: Final = ("p", "t", "k", "f", "θ")
 
 
 class FrontEndMissing(RuntimeError):
@@ -156,5 +158,17 @@ def _linked(spoken: str, sounds: Mapping[str, str]) -> str:
     """The way that hibari is told of a word's sounds."""
     if not sounds:
         return spoken
-    known = re.compile(rf"(?<![^\W\d_])(?:{'|'.join(sounds)})(?![^\W\d_])")
-    return known.sub(lambda match: f"[{match[0]}](/{sounds[match[0]]}/)", spoken)
+    known = re.compile(rf"(?<![^\W\d_])({'|'.join(sounds)})('s)?(?![^\W\d_])")
+
+    def one(match: re.Match[str]) -> str:
+        sound = sounds[match[1]]
+        return f"[{match[0]}](/{sound}{_ending(sound) if match[2] else ''}/)"
+
+    return known.sub(one, spoken)
+
+
+def _ending(sound: str) -> str:
+    """How "'s" is said after it."""
+    if sound.endswith(_HISSES):
+        return "ᵻz"
+    return "s" if sound.endswith(_VOICELESS) else "z"

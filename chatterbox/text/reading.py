@@ -17,15 +17,19 @@ _RUN: Final = re.compile(r"\S+")
 
 
 def read(front_end: FrontEnd, segment: Segment) -> Encoded:
-    """The tokens of a segment. Tags of other models are left out, not spoken as words."""
+    """The tokens of a segment. Tags of other models are left out, not spoken as words; those that a
+    lexicon puts in as well.
+    """
     tagged = with_tags(segment.text, front_end.tags)
     rewritten = rewrite(
         tagged.text, segment.lexicons, spared=tagged.places, phonemes=front_end.phonemes
     )
-    encoded = front_end.encode(rewritten.text, segment.language, rewritten.sounds)
+    put_in = with_tags(rewritten.text, front_end.tags)
+    encoded = front_end.encode(put_in.text, segment.language, rewritten.sounds)
+    left_out = dict.fromkeys((*tagged.left_out, *put_in.left_out))
     return replace(
         encoded,
-        warnings=[*_complaints(tagged.left_out, rewritten.unsaid), *encoded.warnings],
+        warnings=[*_complaints(left_out, rewritten.unsaid), *encoded.warnings],
         words=_as_written(encoded.words, rewritten, segment.text),
     )
 

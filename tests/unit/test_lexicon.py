@@ -24,6 +24,7 @@ ENTRIES = {
     "don't": "do not",
     "don": "dawn",
     "C++": "see plus plus",
+    "&": "and",
     "5G": "five gee",
     "café": "kaffay",
     "東京": "とうきょう",
@@ -46,6 +47,7 @@ def rewritten(text: str, *lexicons: dict[str, str], phonemes: str = "") -> Rewri
         ("E-mail me", "electronic mail me"),
         ("Don't tell Don, Don's or don’t.", "do not tell dawn, dawn's or do not."),
         ("C++ and C+ and C", "see plus plus and C+ and C"),
+        ("AT&T, C++11, &&, (&)", "AT and T, see plus plus 11, and and, (and)"),
         ("5G is not 15G", "five gee is not 15G"),
         ("Caf\u00e9 cafe\u0301 cafe", "kaffay kaffay cafe"),
         ("去東京都", "去とうきょう都"),
@@ -124,6 +126,8 @@ def test_phonemes_become_words_of_their_own() -> None:
     assert done.unsaid == ("pods",)
     assert done.as_written(0, len(first)) == (0, len("Kubernetes"))
     assert rewritten(text, entries).unsaid == ("Kubernetes", "pods")
+    amid = rewritten("AT&T", {"&": "/ɛn/"}, phonemes="ɛn")
+    assert amid.text == f"AT {next(iter(amid.sounds))} T"
 
 
 def test_a_single_slash_is_no_phoneme() -> None:

@@ -63,6 +63,16 @@ def test_phonemes_are_said_as_they_are() -> None:
     assert said("Qat-like", {"Qat": "/kˈɑt/"}).startswith("kˈɑt")
 
 
+@pytest.mark.parametrize(
+    ("sound", "owned"), [("dˈɔɡ", "dˈɔɡz"), ("kˈæt", "kˈæts"), ("ɹˈOz", "ɹˈOzᵻz"), ("bˈi", "bˈiz")]
+)
+def test_what_is_owned_by_a_word_in_phonemes(sound: str, owned: str) -> None:
+    """The ending of "dog's" is that of "dogs", not of "cats"."""
+    entries = {"Qat": f"/{sound}/"}
+    for text in ("Qat's cup", "Qat’s cup"):
+        assert said(text, entries) == f"{owned} kˈʌp"
+
+
 def test_times_are_of_the_words_as_written() -> None:
     """A page marks the words that it shows, and "sequel" is not among them."""
     entries = {"SQL": "ess cue ell", "New York": "/nujˈɔk/", "and so on": "more"}
@@ -103,6 +113,18 @@ def test_turbo_is_given_its_tags() -> None:
         == "Hahlaff."
     )
     assert [warning.code for warning in found.warnings] == ["skipped_tag"]
+
+
+def test_a_lexicon_may_put_in_tags() -> None:
+    """ "haha" as a laugh: a model that has one laughs, another says neither "haha" nor "laugh"."""
+    entries = {"haha": "[Laugh]", "lol": "[laugh]"}
+    found = encoded(PHONEMES, "Well, haha, lol, yes.", entries)
+    assert "".join(SYMBOLS[token] for token in found.tokens) == said("Well, yes.")
+    assert [warning.code for warning in found.warnings] == ["skipped_tag"]
+    tokenizer = letters("[laugh]")
+    laughing = encoded(TurboFrontEnd(tokenizer, **LIMITS), "haha no lol", entries)
+    assert laughing.tokens.count(tokenizer.token_to_id("[laugh]")) == 2
+    assert not laughing.warnings
 
 
 @pytest.mark.parametrize("front_end", [EnglishFrontEnd, TurboFrontEnd])
