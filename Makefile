@@ -22,6 +22,8 @@ export TEXT OUT VOICE VENV
 RUN := $(VENV)/bin/python
 # Small tensors: a second thread of torch costs more than it brings, much more on a busy machine.
 TEST_ENVIRONMENT := PYTHONASYNCIODEBUG=1 OMP_NUM_THREADS=1
+# A test that hangs ends its worker, and is named; the slow ones of `test-long` may take longer.
+HANGS := -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 # Tests over sockets wait more than they work. Parity at full size takes 4 GB in a worker.
 WORKERS ?= 4
 # Text for training: Debian's package, unpacked here if it is not installed.
@@ -45,7 +47,7 @@ serve: runtime ## Run the daemon in the foreground on PORT; ARGS="--help" shows 
 	@exec $(RUN) -m daemon --port $(PORT) $(ARGS)
 
 test: dev ## Run the tests: unit, model, end to end
-	$(TEST_ENVIRONMENT) $(RUN) -m pytest -n $(WORKERS) --dist worksteal -m "not gpu and not slow" $(ARGS)
+	$(TEST_ENVIRONMENT) $(RUN) -m pytest -n $(WORKERS) --dist worksteal $(HANGS) -m "not gpu and not slow" $(ARGS)
 
 check: dev ## What CI runs: format, lint, types, import contracts, audit, then the tests
 	$(VENV)/bin/ruff format --check .

@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from daemon.wire.protocol import AudioMessage
@@ -159,6 +158,17 @@ def test_a_killed_daemon_costs_only_its_own_sessions(tmp_path: Path) -> None:
         uvloop.run(bounded(talk()), debug=False)
 
 
+async def admitted(url: str) -> ClientConnection:
+    """As a client that is told to come again: a daemon's report of its places is up to half a
+    second old, and two that filled up meanwhile may hide the third."""
+    while True:
+        try:
+            return await connect(url, compression=None, proxy=None)
+        except InvalidStatus as refused:
+            assert refused.response.status_code == 503  # noqa: PT017 - it may come, and passes
+            await asyncio.sleep(0.1)
+
+
 def test_a_full_daemon_sends_its_clients_elsewhere(tmp_path: Path) -> None:
     """Three daemons of two places each take six; the seventh gets the 503 of all of them."""
     with cluster(tmp_path, max_sessions=2) as three:
@@ -166,14 +176,12 @@ def test_a_full_daemon_sends_its_clients_elsewhere(tmp_path: Path) -> None:
         async def talk() -> None:
             connections = []
             for _ in range(6):
-                connections.append(await connect(three.url, compression=None, proxy=None))
+                connections.append(await admitted(three.url))
                 assert '"begin"' in str(await connections[-1].recv())
             assert await three.num_sessions() == [2, 2, 2]
-            started_s = time.monotonic()
             with pytest.raises(InvalidStatus) as refused:
                 await connect(three.url, proxy=None)
             assert refused.value.response.status_code == 503
-            assert time.monotonic() - started_s < 10
             for connection in connections:
                 await connection.close()
 
