@@ -123,7 +123,7 @@ class Utterance:
         self._marks: list[_Mark] = []
         self._num_marks_passed = 0
         self._num_flushes_reached = 0
-        self._gap_asked = 0  # samples of silence after the head, and of them given out
+        self._gap_asked = 0  # samples of silence since the last sound, and of them given out
         self._gap_given = 0
         self._troubles: list[SegmentTrouble] = []
         self._num_warnings = 0
@@ -290,13 +290,14 @@ class Utterance:
                 if part.estimate is not None and part.num_samples:
                     settings, text = self._settings, part.piece.text
                     self._paces.note(settings.voice, settings.language, text, part.num_samples)
-                self._gap_asked = 0
-                self._gap_given = samples_of(TAIL_MS) if part.num_samples else 0
-                outputs += self._silence(self._gap_given)
+                if part.num_samples:  # what has no sound does not end the silence before it
+                    self._gap_asked, self._gap_given = 0, samples_of(TAIL_MS)
+                    outputs += self._silence(self._gap_given)
             outputs += self._pass_marks(num_parts=self._head + 1)
             if self._head + 1 == len(self._parts):
                 break
             outputs += self._silence(part.later_pause_samples)
+            self._gap_given += part.later_pause_samples
             self._head += 1
         return outputs + self._end_if_all_left()
 
@@ -343,7 +344,8 @@ class Utterance:
 
     def _keep_silent(self, num_samples: int) -> list[UtteranceOutput]:
         """A pause that the text asks for; the tail that was given is part of it."""
-        self._gap_asked += num_samples
+        most = samples_of(self._max_break_ms)
+        self._gap_asked = min(self._gap_asked + num_samples, most)
         missing = max(0, self._gap_asked - self._gap_given)
         self._gap_given += missing
         step = samples_of(_BREAK_STEP_MS)

@@ -268,6 +268,26 @@ def test_unspeakable_text_does_not_lengthen_a_pause() -> None:
     assert runs_ms(outputs) == [("speech", 40), ("silence", 500)]
 
 
+def test_words_that_the_model_cannot_say_do_not_lengthen_a_pause() -> None:
+    """Only the engine knows that a script is none of its own. Six hours of silence, made in a
+    moment, are what 50,000 characters could ask for otherwise.
+    """
+    utterance = new_utterance(max_break_ms=500)
+    segments = (
+        utterance.add_text("One. " + '東<break time="400ms"/>' * 20 + "Two.") + utterance.end()
+    )
+    outputs: list[UtteranceOutput] = []
+    for segment in segments:
+        nothing = PcmChunk(segment_id=segment.id, samples=np.zeros(0, np.float32), is_last=True)
+        outputs += utterance.take(nothing if segment.text == "東" else spoken(segment))
+    assert runs_ms(outputs) == [
+        ("speech", 40),
+        ("silence", 500),
+        ("speech", 40),
+        ("silence", 30),
+    ]
+
+
 def test_complaints_about_a_text_come_to_an_end() -> None:
     """Ten thousand wrong tags are one mistake, not ten thousand messages."""
     outputs = say(new_utterance(), ["One " + "<break time=x> two " * 1000])
