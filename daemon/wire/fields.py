@@ -22,9 +22,16 @@ class FieldReader:
         self._type = message_type
         self._body = body
         self._context = context
+        self._upload: str | None = None
 
     def _error(self, name: str, problem: str) -> BadMessage:
-        return BadMessage(f"{self._type}: {name} {problem}", context=self._context)
+        return self._refusal(f"{name} {problem}")
+
+    def _refusal(self, problem: str) -> BadMessage:
+        """Carries what its sender waits for an answer about."""
+        error = BadMessage(f"{self._type}: {problem}", context=self._context)
+        error.upload = self._upload
+        return error
 
     def context(self) -> str:
         try:
@@ -32,6 +39,10 @@ class FieldReader:
         except BadMessage as error:
             error.context = self._context = None
             raise
+
+    def upload(self) -> str:
+        self._upload = self.name("upload")
+        return self._upload
 
     def name(self, field: str) -> str:
         """A short text."""
@@ -121,4 +132,4 @@ class FieldReader:
     def refuse_the_rest(self) -> None:
         for name in self._body:
             shown = repr(name[:MAX_CONTEXT_NAME_CHARS])
-            raise BadMessage(f"{self._type}: unknown field {shown}", context=self._context)
+            raise self._refusal(f"unknown field {shown}")

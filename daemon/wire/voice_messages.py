@@ -117,7 +117,7 @@ VOICE_ANSWERS: tuple[type[VoiceAnswer], ...] = (
 
 def _parse_upload(reader: FieldReader) -> VoiceUpload:
     return VoiceUpload(
-        upload=reader.name("upload"),
+        upload=reader.upload(),
         name=reader.name("name"),
         bytes=reader.integer("bytes", minimum=1, maximum=_MAX_BYTES),
         consent=reader.flag("consent"),

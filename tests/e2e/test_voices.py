@@ -207,6 +207,19 @@ def test_those_who_may_not_are_told_why(tmp_path: Path) -> None:
     run(talk())
 
 
+@pytest.mark.parametrize(("clip", "name"), [(b"", "x"), (b"clip", ""), (b"clip", "x" * 65)])
+def test_a_wish_with_a_field_that_does_not_fit_is_answered(clip: bytes, name: str) -> None:
+    """An error that did not name the upload let whoever made it wait for ever."""
+
+    async def talk() -> None:
+        async with studio() as daemon, await client_of(daemon) as client:
+            async with refused("bad_message"):
+                await client.clone_voice(clip, name=name, consent=True)
+            assert (await client.clone_voice(b"clip", name="x", consent=True)).voice
+
+    run(talk())
+
+
 async def told(connection: ClientConnection, kind: str) -> dict[str, Any]:
     """The next message of a kind."""
     while True:
