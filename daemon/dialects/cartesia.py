@@ -137,10 +137,13 @@ class _Conversation:
         try:
             if context is None:
                 context = self._open(request)
-            elif context.is_ended and not request.transcript.strip():
-                return  # its end, said twice
-            elif context.wish != request.wish:
-                message = "voice, language, output_format and generation_config must stay the same"
+            elif not request.transcript.strip():
+                # Its end or a flush. Clients name any voice and format in it: Cartesia's package
+                # its defaults, Pipecat those of the next context.
+                if context.is_ended:
+                    return
+            elif not request.wish.may_continue(context.wish):
+                message = "voice, language and output_format must stay the same"
                 raise CartesiaError(400, "context_changed", message, context=context.name)
             context.take(request)
         except WireError as error:

@@ -8,7 +8,7 @@ import base64
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from websockets.http11 import Response
@@ -67,7 +67,7 @@ class CartesiaError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextWish:
-    """What may not change within a context. `audio_format` is ours."""
+    """What holds from the start of a context to its end. `audio_format` is ours."""
 
     voice: str
     language: str | None
@@ -75,6 +75,11 @@ class ContextWish:
     sample_rate: int
     speed: float
     volume: float
+
+    def may_continue(self, first: "ContextWish") -> bool:
+        """Pipecat may ask for another speed or volume in the middle: it comes with the next
+        context. Another voice or format would be noise."""
+        return replace(self, speed=first.speed, volume=first.volume) == first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,6 +87,50 @@ def test_two_contexts_at_a_time_do_not_mix() -> None:
     run(talk())
 
 
+def test_the_end_of_a_context_may_name_another_voice_and_format() -> None:
+    """Cartesia's package ends a context with its own defaults; Pipecat, told in mid-answer to
+    change the voice, with the next one's. Neither wants the speech to end in an error."""
+
+    async def talk() -> None:
+        async with service() as cartesia, cartesia.client() as client:
+            expected = await native_pcm(cartesia.daemon, TEXT)
+            others = {
+                "voice": "6ccbfb76-1fc6-48f7-b71d-91ac6298247b",
+                "language": None,
+                "output_format": {"container": "raw", "encoding": "pcm_f32le"},
+            }
+            for text in ("", " "):
+                await client.say("a", TEXT[:20], voice="low")
+                await client.say("a", TEXT[20:], voice="low")
+                await client.say("a", "", flush=True, **others)
+                await client.say("a", text, more=False, **others)
+                heard = await client.hear("a")
+                assert not heard.of("error")
+                assert len(heard.audio) == len(expected)
+                voices = {segment.voice for segment in cartesia.daemon.engine.diary.started}
+                assert voices == {"sine", "low"}
+
+    run(talk())
+
+
+def test_another_speed_in_mid_context_comes_with_the_next_one() -> None:
+    """Pipecat takes a change of generation_config at any time and stays in the context; the rest of
+    the answer must not be lost for it."""
+
+    async def talk() -> None:
+        async with service() as cartesia, cartesia.client() as client:
+            await client.say("a", TEXT, more=False)
+            usual = await client.hear("a")
+            for name, speed in (("b", 1.0), ("c", 2.0)):
+                await client.say(name, TEXT[:20], generation_config={"speed": speed})
+                changed = {"speed": 2.0, "volume": 0.5}
+                await client.say(name, TEXT[20:], more=False, generation_config=changed)
+            assert (await client.hear("b")).audio == usual.audio
+            assert len((await client.hear("c")).audio) < len(usual.audio)
+
+    run(talk())
+
+
 @pytest.mark.parametrize(
     ("encoding", "rate", "sample_bytes"),
     [

@@ -102,6 +102,10 @@ def test_a_context_keeps_its_settings_and_its_end() -> None:
             await client.say("a", "More.", voice="low")
             heard = await client.hear("a")
             assert heard.of("error")[0]["error_code"] == "context_changed"
+            await client.say("a", "Hello there")
+            other = {"container": "raw", "encoding": "pcm_s16le", "sample_rate": 8000}
+            await client.say("a", " again.", output_format=other)
+            assert (await client.hear("a")).of("error")[0]["error_code"] == "context_changed"
             await client.say("b", TEXT, more=False)
             await client.say("b", "More.", more=False)
             heard = await client.hear("b")
