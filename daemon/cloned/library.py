@@ -26,6 +26,7 @@ from daemon.wire.errors import (
     ClipTooLarge,
     CloningFailed,
     CloningRefused,
+    Draining,
     NoConsent,
     TooManyUploads,
     TooManyVoices,
@@ -243,11 +244,16 @@ class VoiceLibrary:
                 on_progress(MAKING, 0)
                 return await self._make_now(self._store, place, facts, clip)
         except WireError as error:
-            await self._note("upload_failed", **facts, code=error.code, why=error.message)
+            await self._note_failure(facts, error)
             raise
-        except OSError as error:
+        except asyncio.CancelledError:
+            await self._note_failure(facts, Draining("the daemon was stopped"))
+            raise
+        except Exception as error:
             _log.exception("the voice %s could not be kept", voice_id)
-            raise CloningFailed("the daemon could not keep the voice") from error
+            failure = CloningFailed("the daemon could not keep the voice")
+            await self._note_failure(facts, failure)
+            raise failure from error
         finally:
             self._num_clips -= 1
             self._store.forget_work(voice_id)
@@ -279,16 +285,20 @@ class VoiceLibrary:
             _log.error("the engine does not take a new voice: %s", error)  # it names our files
             raise CloningFailed("the model does not take the voice") from error
         try:
-            # Noted first: a voice that the log does not know must not exist.
-            note = facts | {"seconds": made.seconds, "name": place.name}
-            await asyncio.to_thread(self._audit.note, "voice_uploaded", **note)
-            await asyncio.to_thread(store.keep, voice, made_path)
+            await _to_its_end(lambda: self._keep(store, voice, made_path, facts))
         except OSError:
             self._engine.remove_voice(voice.id)
             await asyncio.to_thread(store.delete, voice.id)
             raise
         self._voices[voice.id] = voice
         return NewVoice(voice=voice, warnings=made.warnings)
+
+    def _keep(
+        self, store: VoiceStore, voice: ClonedVoice, made: Path, facts: dict[str, Any]
+    ) -> None:
+        """Noted first: a voice that the log does not know must not exist. Blocking."""
+        self._audit.note("voice_uploaded", **facts, seconds=voice.seconds, name=voice.name)
+        store.keep(voice, made)
 
     # --- going ------------------------------------------------------------------------------------
 
@@ -314,12 +324,18 @@ class VoiceLibrary:
     async def _put_away(self, voice: ClonedVoice, event: str, **facts: object) -> None:
         assert self._store is not None, "it was kept there"
         try:
-            await asyncio.to_thread(self._store.delete, voice.id)
+            await asyncio.to_thread(self._forget, self._store, voice, event, facts)
         except OSError as error:
             _log.exception("the files of voice %s are still there", voice.id)
             raise CloningFailed("the voice is not offered any more, but still stored") from error
+
+    def _forget(
+        self, store: VoiceStore, voice: ClonedVoice, event: str, facts: dict[str, object]
+    ) -> None:
+        """In one go: a daemon that is stopped meanwhile does both or neither. Blocking."""
+        store.delete(voice.id)
         known = {"voice": voice.id, "token": voice.owner, "sha256": voice.clip_sha256}
-        await self._note(event, **known, **facts)
+        self._note_if_possible(event, **known, **facts)
 
     async def _sweep(self) -> None:
         while True:
@@ -327,10 +343,14 @@ class VoiceLibrary:
             with contextlib.suppress(CloningFailed):  # logged; the next start tries again
                 await self.expire()
 
-    async def _note(self, event: str, **facts: object) -> None:
-        """Of what has happened anyway: a full disk is a matter of the log then."""
+    async def _note_failure(self, facts: dict[str, Any], error: WireError) -> None:
+        known = facts | {"code": error.code, "why": error.message}
+        await asyncio.to_thread(self._note_if_possible, "upload_failed", **known)
+
+    def _note_if_possible(self, event: str, **facts: object) -> None:
+        """Of what has happened anyway: a full disk is a matter of the log then. Blocking."""
         try:
-            await asyncio.to_thread(self._audit.note, event, **facts)
+            self._audit.note(event, **facts)
         except OSError:
             _log.exception("the audit log took no %s of %s", event, facts)
 
@@ -339,3 +359,13 @@ class VoiceLibrary:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+async def _to_its_end(work: Callable[[], None]) -> None:
+    """Work on the disk that nothing leaves half done: a cancellation that comes meanwhile comes too
+    late."""
+    working = asyncio.create_task(asyncio.to_thread(work))
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.shield(working)
+    await asyncio.wait({working})
+    working.result()

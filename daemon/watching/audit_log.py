@@ -3,6 +3,7 @@
 The file is opened anew for each line, so that it can be rotated by renaming it.
 """
 
+import errno
 import json
 import logging
 import os
@@ -24,6 +25,7 @@ class AuditLog:
         """Raises `ConfigError` if lines could not be written there."""
         self._path = path
         self._clock = clock
+        self._is_cut = False
         if path is not None:
             try:
                 os.close(self._open(path))
@@ -38,12 +40,17 @@ class AuditLog:
         if self._path is None:
             _log.info("%s", line)
             return
+        # What a full disk cut is a line of its own, and spoils no later one.
+        data = ("\n" * self._is_cut + line + "\n").encode()
         file = self._open(self._path)
         try:
             # In one call, so that lines of several daemons never mix.
-            os.write(file, f"{line}\n".encode())
+            num_written = os.write(file, data)
         finally:
             os.close(file)
+        self._is_cut = num_written < len(data)
+        if self._is_cut:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
 
     @staticmethod
     def _open(path: Path) -> int:

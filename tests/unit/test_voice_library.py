@@ -1,9 +1,12 @@
 """VoiceLibrary: who may, limits, owners, lifetime, restarts, and what the audit log says of it."""
 
 import asyncio
+import errno
 import hashlib
 import json
 import logging
+import resource
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -15,6 +18,7 @@ import pytest
 from chatterbox.api import EngineInfo, VoiceUnfit
 from chatterbox.sine import SineEngine
 from daemon.cloned.library import NewVoice, VoiceLibrary
+from daemon.cloned.store import ClonedVoice
 from daemon.cloned.worker import Made
 from daemon.config import Config, ConfigError
 from daemon.door.tokens import ANYBODY, Bearer
@@ -326,6 +330,127 @@ def test_what_cannot_be_noted_does_not_exist(tmp_path: Path) -> None:
             assert one.names() == []
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("work", "events"),
+    [("write_clip", ["upload_failed"]), ("keep", ["voice_uploaded", "upload_failed"])],
+)
+def test_an_upload_that_the_disk_refuses_has_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str, events: list[str]
+) -> None:
+    """Its last line says what became of it: a voice that the log knows and nobody finds would look
+    like one that was hidden."""
+
+    async def scenario() -> None:
+        async with desk(tmp_path) as one:
+
+            def fail(*_of_any_kind: object) -> None:
+                raise OSError(errno.ENOSPC, "no space left")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(one.library._store, work, fail)
+                with pytest.raises(CloningFailed, match="could not keep"):
+                    await one.clone()
+            assert [line["event"] for line in one.audit()] == events
+            assert one.audit()[-1]["code"] == "cloning_failed"
+            assert not one.engine.voices
+            assert not one.files()
+
+    asyncio.run(scenario())
+
+
+def test_an_engine_that_fails_otherwise_costs_the_upload_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is raised beside `VoiceUnfit` ended the session, and all that it was speaking."""
+
+    async def scenario() -> None:
+        async with desk(tmp_path, max_uploads=1) as one:
+
+            async def fail(_name: str, _path: Path) -> None:
+                raise RuntimeError("an index out of range")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(one.engine, "add_voice", fail)
+                with pytest.raises(CloningFailed) as caught:
+                    await one.clone()
+            assert "index" not in str(caught.value)
+            assert [line["event"] for line in one.audit()] == ["upload_failed"]
+            assert await one.clone()
+
+    asyncio.run(scenario())
+
+
+def test_a_stop_tells_the_audit_log_what_was_given_up(tmp_path: Path) -> None:
+    """One clip is being made, one waits: both were uploaded, and no voice came of them."""
+
+    async def scenario() -> None:
+        async with desk(tmp_path) as one:
+            one.maker.may_go_on.clear()
+            tasks = [one.begin(), one.begin(b"another", bearer=BOB)]
+            while len(one.states) < 2:  # noqa: ASYNC110 - the library's own steps
+                await asyncio.sleep(0)
+        assert all(task.cancelled() for task in tasks)
+        told = {(line["event"], line["code"], line["token"]) for line in one.audit()}
+        assert told == {("upload_failed", "draining", name) for name in ("anna", "bob")}
+        assert not one.files()
+
+    asyncio.run(scenario())
+
+
+def test_a_stop_does_not_part_a_voice_from_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the line and the record is the one moment in which the log could know a voice that
+    the disk does not."""
+
+    async def scenario() -> str:
+        async with desk(tmp_path) as one:
+            is_noted, may_go_on = threading.Event(), threading.Event()
+            store = one.library._store
+            assert store is not None
+            keep = store.keep
+
+            def keep_later(voice: ClonedVoice, made: Path) -> None:
+                is_noted.set()
+                assert may_go_on.wait(10)
+                keep(voice, made)
+
+            monkeypatch.setattr(store, "keep", keep_later)
+            making = one.begin()
+            await asyncio.to_thread(is_noted.wait, 10)
+            making.cancel()
+            await asyncio.sleep(0)
+            may_go_on.set()
+            return (await making).voice.id
+
+    voice = asyncio.run(scenario())
+
+    async def later() -> None:
+        async with desk(tmp_path) as one:
+            assert [line["event"] for line in one.audit()] == ["voice_uploaded"]
+            assert one.names() == [voice]
+
+    asyncio.run(later())
+
+
+def test_a_line_that_a_full_disk_cuts_is_an_error_and_spoils_no_other(tmp_path: Path) -> None:
+    """A write of half a line succeeds; the voice would have been made, and its line unreadable."""
+    log = AuditLog(tmp_path / "audit", clock=FakeClock())
+    log.note("first")
+    size = (tmp_path / "audit").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, before[1]))
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            log.note("second")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    log.note("third")
+    first, cut, third = (tmp_path / "audit").read_text().splitlines()
+    assert [json.loads(line)["event"] for line in (first, third)] == ["first", "third"]
+    assert len(cut) == 20
 
 
 def test_an_audit_file_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
