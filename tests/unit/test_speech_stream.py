@@ -141,8 +141,8 @@ def test_a_short_lead_is_kept() -> None:
             async for output in stream.outputs():
                 if isinstance(output, Samples):
                     played_s = loop.time() - started_s
-                    assert num_samples / SAMPLE_RATE - played_s < 0.8
                     num_samples += output.samples.size
+                    assert num_samples / SAMPLE_RATE - played_s < 0.31
         assert num_samples > SAMPLE_RATE
 
     on_bench(talk)
