@@ -7,6 +7,7 @@ Without a folder they live in a temporary one, which goes with the daemon. Knows
 import fcntl
 import json
 import logging
+import math
 import os
 import tempfile
 from dataclasses import asdict, dataclass, fields
@@ -89,15 +90,18 @@ class VoiceStore:
             file.write(clip)
 
     def forget_work(self, voice_id: str) -> None:
-        for path in self.new_work(voice_id):
+        for path in (*self.new_work(voice_id), self._partial_record(voice_id)):
             path.unlink(missing_ok=True)
+
+    def _partial_record(self, voice_id: str) -> Path:
+        return self._work / (voice_id + _RECORD)
 
     def keep(self, voice: ClonedVoice, made: Path) -> None:
         """From now on `load` finds it. The record comes last: without it a voice is nobody's."""
         made.chmod(0o600)
         made.replace(self.path(voice.id))
         record = self._folder / (voice.id + _RECORD)
-        partial = self._work / (voice.id + _RECORD)
+        partial = self._partial_record(voice.id)
         partial.write_text(json.dumps(asdict(voice)))
         partial.chmod(0o600)
         partial.replace(record)
@@ -128,6 +132,14 @@ def _read(path: Path) -> ClonedVoice | None:
     try:
         facts = json.loads(path.read_text())
         voice = ClonedVoice(**{item.name: facts[item.name] for item in fields(ClonedVoice)})
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return voice if voice.id == path.stem else None
+    return voice if voice.id == path.stem and _is_whole(voice) else None
+
+
+def _is_whole(voice: ClonedVoice) -> bool:
+    texts = (voice.owner, voice.name, voice.model, voice.peer, voice.clip_sha256)
+    times = (voice.seconds, voice.made_s, *(() if voice.expires_s is None else (voice.expires_s,)))
+    return all(isinstance(text, str) for text in texts) and all(
+        isinstance(time, int | float) and math.isfinite(time) for time in times
+    )

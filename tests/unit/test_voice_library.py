@@ -538,6 +538,46 @@ def test_what_is_broken_or_another_models_is_not_loaded(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [{"expires_s": "soon"}, {"expires_s": float("nan")}, {"seconds": None}, {"name": ["x"]}, {}],
+)
+def test_a_record_that_says_nonsense_is_no_record(tmp_path: Path, facts: dict[str, Any]) -> None:
+    """Wrong kinds of values ended the start of the daemon, or its answer to a list of voices."""
+
+    async def scenario() -> None:
+        async with desk(tmp_path) as one:
+            kept, broken = await one.clone(), await one.clone()
+        path = tmp_path / "state" / "voices" / f"{broken}.json"
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps(record | facts) if facts else "[" * 100_000)
+        async with desk(tmp_path) as one:
+            assert one.names() == [kept]
+            assert one.files() == [f"{kept}.json", f"{kept}.safetensors"]
+
+    asyncio.run(scenario())
+
+
+def test_half_a_record_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk was full for the record, not for the voice."""
+
+    async def scenario() -> None:
+        async with desk(tmp_path) as one:
+            write = Path.write_text
+
+            def fill_up(path: Path, text: str) -> int:
+                write(path, text[:10])
+                raise OSError(errno.ENOSPC, "no space left")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(Path, "write_text", fill_up)
+                with pytest.raises(CloningFailed):
+                    await one.clone()
+            assert not one.files()
+
+    asyncio.run(scenario())
+
+
 def test_a_folder_belongs_to_one_daemon(tmp_path: Path) -> None:
     """A second one would throw away the clips that the first is working on."""
 
