@@ -113,21 +113,26 @@ class AuraTurns(Turns):
             }
         )
 
-    async def obey(self, raw: str | bytes) -> bool:
+    async def obey(self, raw: str | bytes) -> None:
         match parse_aura(raw):
-            case Speak(text):
-                self.add_text(text)
-            case Flush():
-                if self.flush() is None:
-                    await self._answer("Flushed")
             case Clear():
                 for turn in await self.stop():
                     turn.cancel()
                     turn.close()
                 await self._answer("Cleared")
+            case _ if self.is_closing:
+                pass
+            case Speak(text):
+                self.add_text(text)
+            case Flush():
+                if self.flush() is None:
+                    await self._answer("Flushed")
             case Close():
-                return False
-        return True
+                await self.drop_growing()
+                self.close_when_spoken()
+
+    async def bid_farewell(self) -> None:
+        """The close itself is the farewell."""
 
     async def note_begin(self, turn: Turn) -> None:
         """Nothing marks it on this wire."""

@@ -25,7 +25,7 @@ from daemon.dialects.deepgram_wire import (
     SpeakQuery,
     parse_flux,
 )
-from daemon.dialects.line import HangUp, Line
+from daemon.dialects.line import Line
 from daemon.formats.choice import FormatMissing, new_stream_encoder
 from daemon.studio import Studio
 
@@ -75,7 +75,6 @@ class FluxTurns(Turns):
         self._interrupted_ms = 0
         """Where the latest interruption was."""
         self._num_chars = 0
-        self._is_closing = False
 
     async def greet(self) -> None:
         model = self.query.model
@@ -89,24 +88,22 @@ class FluxTurns(Turns):
             }
         )
 
-    async def obey(self, raw: str | bytes) -> bool:
+    async def obey(self, raw: str | bytes) -> None:
         match parse_flux(raw):
             case Interrupt(played_ms):
                 await self._interrupt(played_ms)
             case Configure(speed):
                 await self._configure(speed)
-            case _ if self._is_closing:
-                pass  # whatever else it says came too late
+            case _ if self.is_closing:
+                pass
             case Speak(text):
                 self.add_text(text)
                 self._num_chars += len(text)
             case Flush():
                 await self._flush()
             case Close():
-                self._is_closing = True
                 self.flush()
-                self.line.spawn(self._close())
-        return True
+                self.close_when_spoken()
 
     # --- ends -------------------------------------------------------------------------------------
 
@@ -126,9 +123,7 @@ class FluxTurns(Turns):
             begun.is_flush_told = True
             await self.line.send_json({"type": "Flushed", "speech_id": begun.speech_id})
 
-    async def _close(self) -> None:
-        """What was to be said is said first."""
-        await self.wait_until_idle()
+    async def bid_farewell(self) -> None:
         await self.line.send_json(
             {
                 "type": "SessionMetadata",
@@ -137,7 +132,6 @@ class FluxTurns(Turns):
                 "total_billable_character_count": self._num_chars,
             }
         )
-        raise HangUp(1000)
 
     # --- turns ------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from daemon.dialects.deepgram_wire import (
     of_wire_error,
     warning_message,
 )
-from daemon.dialects.line import Line
+from daemon.dialects.line import HangUp, Line
 from daemon.formats.choice import new_stream_encoder
 from daemon.formats.stream import StreamEncoder
 from daemon.speaking.outputs import Samples, SegmentTrouble, UtteranceEnded
@@ -105,6 +105,8 @@ class Turns(abc.ABC):
         self.studio = studio
         self.query = query
         self.speed = query.speed
+        self.is_closing = False
+        """The client has said that it is done; what else it says comes too late."""
         self.active: Turn | None = None
         """What is being sent."""
         self.growing: Turn | None = None
@@ -123,32 +125,45 @@ class Turns(abc.ABC):
     # --- the life of a connection -----------------------------------------------------------------
 
     async def run(self) -> None:
-        """Returns when the client has said that it is done."""
+        """Until the client is gone; once it has said that it is done, `HangUp` is raised."""
         try:
             await self.greet()
-            while await self._obey_next():
-                pass
+            while True:
+                await self._obey_next()
         finally:
             self._speaker.cancel()
             for turn in self._turns:
                 turn.close()
 
-    async def _obey_next(self) -> bool:
+    async def _obey_next(self) -> None:
         raw = await self.line.receive()
         try:
-            return await self.obey(raw)
+            await self.obey(raw)
         except DeepgramError as error:
             await self.complain(error)
         except WireError as error:
             await self.complain(of_wire_error(error))
-        return True
+
+    def close_when_spoken(self) -> None:
+        """The client is done: what was flushed is said, then the socket is closed."""
+        self.is_closing = True
+        self.line.spawn(self._close())
+
+    async def _close(self) -> None:
+        await self._is_idle.wait()
+        await self.bid_farewell()
+        raise HangUp(1000)
 
     @abc.abstractmethod
     async def greet(self) -> None: ...
 
     @abc.abstractmethod
-    async def obey(self, raw: str | bytes) -> bool:
-        """False if that was the last message. Raises `DeepgramError` or `WireError`."""
+    async def obey(self, raw: str | bytes) -> None:
+        """Raises `DeepgramError` or `WireError`."""
+
+    @abc.abstractmethod
+    async def bid_farewell(self) -> None:
+        """All is said, and the socket will be closed."""
 
     # --- what the client wants --------------------------------------------------------------------
 
@@ -186,8 +201,19 @@ class Turns(abc.ABC):
         self._speaker = self.line.spawn(self._speak_all())
         return stopped
 
-    async def wait_until_idle(self) -> None:
-        await self._is_idle.wait()
+    async def drop_growing(self) -> None:
+        """What has had no flush is not said, or no further."""
+        turn = self.growing
+        if turn is None:
+            return
+        if turn is self._turns[0]:
+            await self.stop()
+        else:
+            self._turns.remove(turn)
+            self._num_chars_held -= turn.num_chars
+            self.growing = None
+        turn.cancel()
+        turn.close()
 
     def _add_turn(self) -> Turn:
         with contextlib.ExitStack() as owed:

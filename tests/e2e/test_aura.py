@@ -154,7 +154,47 @@ def test_mu_law_is_the_same_sound() -> None:
     run(talk())
 
 
-def test_close_ends_it_at_once_and_frees_the_slot() -> None:
+def test_close_comes_after_what_was_flushed() -> None:
+    """Deepgram's own package, where it blocks, must send Speak, Flush and Close before it listens:
+    so do its examples, and they would hear nothing."""
+
+    async def talk() -> None:
+        async with service(build=slow) as deepgram:
+            expected = await native_pcm(deepgram.daemon, TEXT)
+            async with deepgram.client(AURA) as client:
+                await client.speak(TEXT)
+                await client.send("Flush")
+                await client.speak("This is not flushed.")
+                await client.send("Close")
+                await client.speak("This is too late.")
+                await client.send("Flush")
+                turn = await client.until("Flushed")
+                assert turn.audio == expected
+                assert await client.closed() == 1000
+            started = " ".join(segment.text for segment in deepgram.daemon.engine.diary.started)
+            assert "not flushed" not in started
+            assert "too late" not in started
+
+    run(talk())
+
+
+def test_clear_after_close_ends_it_at_once() -> None:
+    """An interruption must not wait for the end of what it interrupts."""
+
+    async def talk() -> None:
+        async with service(build=slow) as deepgram, deepgram.client(AURA) as client:
+            await client.speak(LONG)
+            await client.send("Flush")
+            await client.send("Close")
+            await client.first_audio()
+            await client.send("Clear")
+            assert "Flushed" not in (await client.until("Cleared")).order
+            assert await client.closed() == 1000
+
+    run(talk())
+
+
+def test_close_ends_at_once_what_was_not_flushed_and_frees_the_slot() -> None:
     """A pooled socket that is given up must not go on speaking to nobody."""
 
     async def talk() -> None:

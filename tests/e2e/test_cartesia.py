@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from chatterboxd_client.session import SpeechClient
-from tests.e2e.cartesia import LONG, ONE, TEXT, TOKEN, USUAL, Service, service, slow
+from tests.e2e.cartesia import LONG, ONE, TEXT, TOKEN, USUAL, Body, Service, service, slow
 from tests.e2e.wire import native_pcm, run, running
 from tests.fakes import CloningSineEngine, RecordingEngine, UnhurriedEngine
 
@@ -94,7 +94,7 @@ def test_the_end_of_a_context_may_name_another_voice_and_format() -> None:
     async def talk() -> None:
         async with service() as cartesia, cartesia.client() as client:
             expected = await native_pcm(cartesia.daemon, TEXT)
-            others = {
+            others: Body = {
                 "voice": "6ccbfb76-1fc6-48f7-b71d-91ac6298247b",
                 "language": None,
                 "output_format": {"container": "raw", "encoding": "pcm_f32le"},
