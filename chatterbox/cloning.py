@@ -5,7 +5,8 @@ audio, so that no daemon has to.
 
 First line out: {"ready": true, "model": NAME}, or {"error": WHY} and the end. Then for each line
 in, {"clip": PATH, "out": PATH}, one line out: {"ok": true, "seconds": S, "cached": BOOL,
-"warnings": [TEXT]}, or {"error": WHAT IS WRONG AND WHAT TO DO}. It ends when its input does.
+"warnings": [TEXT]}, or {"error": WHAT IS WRONG AND WHAT TO DO}, or {"failed": WHY} where the clip
+may be a good one. It ends when its input does.
 """
 
 import argparse
@@ -49,7 +50,7 @@ def _answer(cloner: Cloner, line: str) -> dict[str, Any]:
     except (OSError, MemoryError, RuntimeError, ValueError):
         # One clip that torch or the disk cannot take must not cost the next one its answer.
         _LOG.exception("%s", clip)
-        return {"error": NO_VOICE}
+        return {"failed": NO_VOICE}
     return {
         "ok": True,
         "seconds": round(cloned.seconds, 3),

@@ -6,6 +6,7 @@ checkpoint does.
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -45,6 +46,16 @@ def _talk_nonsense(_out: Path) -> None:
     sys.stdout.flush()
 
 
+def _chatter(_out: Path) -> None:
+    sys.stderr.write("Note: Trying to resync...\n" * 5_000)
+    sys.stderr.flush()
+
+
+def _leave_a_child(_out: Path) -> None:
+    """It holds our standard error open for longer than anybody waits."""
+    subprocess.Popen(["sleep", "4"], start_new_session=True, stdin=subprocess.DEVNULL)
+
+
 _DEEDS: dict[bytes, Callable[[Path], None]] = {
     b"CRASH": _crash,
     b"HANG": _hang,
@@ -52,6 +63,8 @@ _DEEDS: dict[bytes, Callable[[Path], None]] = {
     b"MEMORY": _take_memory,
     b"MUCH": _write_much,
     b"NONSENSE": _talk_nonsense,
+    b"CHATTER": _chatter,
+    b"ORPHAN": _leave_a_child,
 }
 
 
@@ -62,6 +75,10 @@ def _answer(request: dict[str, str]) -> dict[str, Any]:
             deed(out)
     if b"SILENT" in clip:
         return {"error": "the clip is silent"}
+    if b"UNABLE" in clip:
+        return {"failed": "the disk is full"}
+    if b"GIBBERISH" in clip:
+        return {"ok": True, "seconds": "long", "cached": False, "warnings": 5}
     if b"FORGET" not in clip:
         told = json.dumps(dict(os.environ)).encode() if b"ENVIRONMENT" in clip else b""
         out.write_bytes(b"voice of " + clip + told)

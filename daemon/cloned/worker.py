@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import resource
 import signal
@@ -27,6 +28,8 @@ _log = logging.getLogger(__name__)
 _ROOT = Path(__file__).resolve().parents[2]
 _LARGEST_VOICE_MB = 64
 _WORDS_KEPT = 20
+_LINES_LOGGED = 200
+"""Of one clip."""
 _CLOSE_S = 2.0
 _PASSED_ON = (
     *("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH"),
@@ -67,6 +70,7 @@ class VoiceMaker:
         self._process: asyncio.subprocess.Process | None = None
         self._stderr: asyncio.Task[None] | None = None
         self._last_words: deque[str] = deque(maxlen=_WORDS_KEPT)
+        self._num_logged = 0
         self._idle_timer: asyncio.TimerHandle | None = None
         self._ending: asyncio.Task[None] | None = None
 
@@ -80,18 +84,15 @@ class VoiceMaker:
         async with self._ready_child() as process:
             _allow_cpu(process.pid, self._longest_s)
             answer = await self._ask(process, {"clip": str(clip), "out": str(out)})
-        if "error" in answer:
-            raise ClipUnfit(str(answer["error"]))
-        if not answer.get("ok") or not await asyncio.to_thread(out.is_file):
+            made = _made(answer)
+        if not await asyncio.to_thread(out.is_file):
             raise CloningFailed("the process that makes voices gave no voice")
-        warnings = tuple(str(item) for item in answer.get("warnings", ()))
-        return Made(float(answer.get("seconds", 0.0)), warnings)
+        return made
 
     async def close(self) -> None:
         """End the child, whatever it is doing."""
         self._stop_idle_timer()
-        if self._ending is not None:
-            await self._ending
+        await self._wait_for_its_end()
         await self._end()
 
     # --- the child's life -------------------------------------------------------------------------
@@ -101,18 +102,20 @@ class VoiceMaker:
         """A child that has loaded its models. Whatever goes wrong with it, but its own refusal of a
         clip, is its end."""
         self._stop_idle_timer()
-        if self._ending is not None:
-            await self._ending
+        await self._wait_for_its_end()
+        self._num_logged = 0
         try:
             yield self._process or await self._start()
+        except (ClipUnfit, CloningFailed):
+            self._await_the_next()
+            raise
         except BaseException as error:
             said = await self._end()
             if isinstance(error, _ChildLost):
                 _log.error("%s; its last words: %s", error, said or "none")
                 raise CloningFailed(str(error)) from None
             raise
-        loop = asyncio.get_running_loop()
-        self._idle_timer = loop.call_later(self._idle_s, self._note_idle)
+        self._await_the_next()
 
     async def _start(self) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
@@ -133,6 +136,15 @@ class VoiceMaker:
             _log.error("the models that listen to clips: %s", hello.get("error"))
             raise _ChildLost("the models that listen to clips could not be loaded")
         return process
+
+    def _await_the_next(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._idle_timer = loop.call_later(self._idle_s, self._note_idle)
+
+    async def _wait_for_its_end(self) -> None:
+        """If it was idle for too long; whoever stops to wait does not stop its end."""
+        if self._ending is not None:
+            await asyncio.shield(self._ending)
 
     def _note_idle(self) -> None:
         self._idle_timer = None
@@ -160,11 +172,16 @@ class VoiceMaker:
         return " | ".join(self._last_words)
 
     async def _listen(self, stderr: asyncio.StreamReader) -> None:
-        """Its log is part of ours."""
+        """Its log is part of ours, but for what a decoder has to say of every second of a broken
+        file."""
         while data := await stderr.read(4096):
             for line in data.decode(errors="replace").splitlines():
-                _log.info("voice maker: %s", line)
                 self._last_words.append(line)
+                self._num_logged += 1
+                if self._num_logged <= _LINES_LOGGED:
+                    _log.info("voice maker: %s", line)
+                elif self._num_logged == _LINES_LOGGED + 1:
+                    _log.info("voice maker: … and more of the same clip, which is not logged")
 
     def _stop_idle_timer(self) -> None:
         if self._idle_timer is not None:
@@ -206,6 +223,23 @@ class VoiceMaker:
 
 class _ChildLost(Exception):
     """It cannot be used any more; the text is for the client."""
+
+
+def _made(answer: dict[str, Any]) -> Made:
+    """Raises what the child says of the clip, or of itself."""
+    if "error" in answer:
+        raise ClipUnfit(str(answer["error"]))
+    if "failed" in answer:
+        raise CloningFailed(str(answer["failed"]))
+    seconds, warnings = answer.get("seconds"), answer.get("warnings")
+    if (
+        answer.get("ok") is not True
+        or not isinstance(seconds, float | int)
+        or not math.isfinite(seconds)
+        or not isinstance(warnings, list)
+    ):
+        raise _ChildLost("the process that makes voices talked nonsense")
+    return Made(float(seconds), tuple(map(str, warnings)))
 
 
 def _allow_cpu(pid: int, seconds: float) -> None:

@@ -63,7 +63,7 @@ def test_the_worker_answers_every_line(checkpoint: Path, tmp_path: Path) -> None
     assert "one line of JSON" in nonsense["error"]
     assert "not audio" in letter["error"]
     assert "No such file" in log
-    assert "log says why" in nowhere["error"]
+    assert "log says why" in nowhere["failed"], "it is not the clip that is unfit"
     # The third request failed at its last step: its voice was in the cache by then.
     assert made == {"ok": True, "seconds": 3.0, "cached": True, "warnings": []}
     assert again == made

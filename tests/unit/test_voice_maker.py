@@ -1,6 +1,7 @@
 """VoiceMaker: the child process that hears clips, with real processes and a program of our own."""
 
 import asyncio
+import logging
 import os
 import resource
 import sys
@@ -93,6 +94,7 @@ def test_an_unfit_clip_is_told_and_the_child_lives(tmp_path: Path) -> None:
         ("CRASH", "died"),
         ("HANG", "not ready after 1 s"),
         ("NONSENSE", "talked nonsense"),
+        ("GIBBERISH", "talked nonsense"),
     ],
 )
 def test_a_lost_child_costs_one_clip(
@@ -114,6 +116,63 @@ def test_a_lost_child_costs_one_clip(
     asyncio.run(scenario())
     if content == "CRASH":
         assert "a bug in a decoder" in caplog.text
+
+
+def test_a_child_that_could_not_says_so(tmp_path: Path) -> None:
+    """A disk that is full is no reason to ask for another clip."""
+
+    async def scenario() -> None:
+        async with bench(tmp_path) as one:
+            with pytest.raises(CloningFailed, match="the disk is full"):
+                await one.make("UNABLE")
+            pid = one.maker.pid
+            await one.make("again")
+            assert one.maker.pid == pid is not None
+
+    asyncio.run(scenario())
+
+
+def test_what_a_decoder_says_does_not_fill_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line for each frame of a broken MP3 file: a megabyte of log for each upload of a tenth of
+    that. The next clip's are logged again."""
+    caplog.set_level(logging.INFO)
+
+    async def scenario() -> None:
+        async with bench(tmp_path) as one:
+            for _ in range(2):
+                caplog.clear()
+                await one.make("CHATTER")
+                with pytest.raises(CloningFailed):
+                    await one.make("CRASH")  # by its end, all that it said was read
+                lines = [record.getMessage() for record in caplog.records]
+                resyncs = [line for line in lines if "resync" in line and "last words" not in line]
+                assert 100 < len(resyncs) < 500
+                assert sum("is not logged" in line for line in lines) >= 1
+
+    asyncio.run(scenario())
+
+
+def test_a_stop_while_an_idle_child_ends_is_a_stop(tmp_path: Path) -> None:
+    """Whoever waited for the end of the old child, and was cancelled, cancelled it as well: `close`
+    then raised, and left the rest of the daemon's end undone."""
+
+    async def scenario() -> None:
+        async with bench(tmp_path, clone_idle_s=0.01) as one:
+            await one.make("ORPHAN")
+            while one.maker.pid is not None:  # noqa: ASYNC110 - no event tells of it
+                await asyncio.sleep(0.005)
+            making = asyncio.create_task(one.make("next"))
+            while one.maker._idle_timer is not None:  # noqa: ASYNC110 - nor of this
+                await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            making.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await making
+            await one.maker.close()
+
+    asyncio.run(scenario())
 
 
 def test_a_voice_that_is_not_there_is_no_voice(tmp_path: Path) -> None:
