@@ -105,6 +105,7 @@ class Turns(abc.ABC):
         self.studio = studio
         self.query = query
         self.speed = query.speed
+        self._max_lead_s = line.config.max_lead_ms / 1000
         self.is_closing = False
         """The client has said that it is done; what else it says comes too late."""
         self.active: Turn | None = None
@@ -216,6 +217,8 @@ class Turns(abc.ABC):
         turn.close()
 
     def _add_turn(self) -> Turn:
+        if not self._turns:
+            self._expect_impatience()
         with contextlib.ExitStack() as owed:
             owed.enter_context(self.line.busy())
             self.growing = turn = Turn(owed=owed.pop_all())
@@ -253,9 +256,15 @@ class Turns(abc.ABC):
             self._note_change()
             turn.close()
 
+    def _expect_impatience(self) -> None:
+        """A turn that comes when all before it was sent does not wait: LiveKit's plugins say
+        nothing of an interruption then, and play the next turn at once."""
+        now_s = asyncio.get_running_loop().time()
+        self._heard_at_s = min(self._heard_at_s, now_s + self._max_lead_s)
+
     async def _wait_for_listener(self) -> None:
         """The pacing of a stream does not know what of earlier turns is still to be heard."""
-        too_far_s = self._unheard_s() - self.line.config.max_lead_ms / 1000
+        too_far_s = self._unheard_s() - self._max_lead_s
         if too_far_s > 0:
             await asyncio.sleep(too_far_s)
 

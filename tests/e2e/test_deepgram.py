@@ -38,6 +38,27 @@ def test_turns_that_wait_hold_no_slot() -> None:
 
 
 @pytest.mark.parametrize("path", [AURA, FLUX])
+def test_a_turn_that_comes_when_all_was_sent_does_not_wait(path: str) -> None:
+    """LiveKit takes a turn's audio far ahead of playback; interrupted then, it says nothing and
+    sends the next answer. Who is interrupted twice must not be mute for a whole turn."""
+
+    def quick() -> RecordingEngine:
+        return RecordingEngine(samples_per_step=24_000)
+
+    async def talk() -> None:
+        async with (
+            service(build=quick, max_lead_ms=60_000) as deepgram,
+            deepgram.client(path) as client,
+        ):
+            for _ in range(3):  # a minute each, nearly
+                await client.speak(LONG)
+                await client.send("Flush")
+                await client.until("Flushed" if path == AURA else "SpeechMetadata")
+
+    run(talk(), longest_s=45.0)  # the third would wait for most of a minute
+
+
+@pytest.mark.parametrize("path", [AURA, FLUX])
 def test_turns_that_wait_are_not_made_long_before_they_are_heard(path: str) -> None:
     """Each turn is paced by itself; together they would be made at once, for somebody who hears
     the first words and interrupts."""
