@@ -7,8 +7,9 @@ what was made gets out.
 from collections.abc import Iterable
 
 from chatterbox.api import SAMPLE_RATE
+from daemon.engine.commands import Hold, SetOrigin
 from daemon.engine.scheduler import UtteranceId
-from daemon.engine.thread import EngineThread, Hold, SetOrigin
+from daemon.engine.thread import EngineThread
 from daemon.speaking.outputs import Samples, UtteranceOutput
 from daemon.speaking.playback import PlaybackClock
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from chatterbox.api import SAMPLE_RATE, Segment
-from daemon.engine.thread import EngineThread, News, NoSlot, Speak
+from daemon.engine.commands import Speak
+from daemon.engine.stepper import News, NoSlot
+from daemon.engine.thread import EngineThread
 from daemon.speaking.account import Account, Outcome, UtteranceSummary
 from daemon.speaking.offer import ContextSettings, Offer
 from daemon.speaking.outputs import SegmentBegun, SegmentTrouble, UtteranceOutput

@@ -17,7 +17,7 @@ from prometheus_client import (
 
 from chatterbox.api import EngineStats
 from daemon.config import SERVER_VERSION
-from daemon.engine.thread import EngineReport
+from daemon.engine.stepper import EngineReport
 from daemon.speaking.account import UtteranceSummary
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

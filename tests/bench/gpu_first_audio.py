@@ -37,7 +37,9 @@ from chatterbox.s3gen.flow_step import FlowStep
 from chatterbox.s3gen.vocoder_step import VocoderStep
 from chatterbox.s3gen.windows import FrameWindow, TokenWindow
 from chatterbox.sine import SineEngine
-from daemon.engine.thread import EngineThread, News, SetOrigin, Speak
+from daemon.engine.commands import SetOrigin, Speak
+from daemon.engine.stepper import News
+from daemon.engine.thread import EngineThread
 from tests.gpu.measure import device_facts, forget, percentiles, synchronise
 from tests.gpu.shapes import SHAPES, best_device, shaped_engine
 from tests.gpu.steps import TEXT, occupy, vacate

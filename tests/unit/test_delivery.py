@@ -10,8 +10,9 @@ import pytest
 
 from chatterbox.api import SAMPLE_RATE
 from daemon.delivery import Delivery
+from daemon.engine.commands import Hold, SetOrigin
 from daemon.engine.scheduler import UtteranceId
-from daemon.engine.thread import EngineThread, Hold, SetOrigin
+from daemon.engine.thread import EngineThread
 from daemon.outbox import Outbox
 from daemon.speaking.offer import ContextSettings
 from daemon.speaking.outputs import Samples, SegmentBegun, TimedWord, UtteranceEnded, WordsSpoken

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from chatterbox.api import PcmChunk, Segment, SegmentFailed, SegmentWarning, VoiceUnfit
+from daemon.engine.commands import Hold, SetOrigin, Speak
 from daemon.engine.scheduler import UtteranceId
-from daemon.engine.thread import EngineThread, Hold, News, NoSlot, SetOrigin, Speak
+from daemon.engine.stepper import News, NoSlot
+from daemon.engine.thread import EngineThread
 from tests.fakes import (
     CloningSineEngine,
     FakeClock,

@@ -12,7 +12,7 @@ import pytest
 from chatterbox.api import EngineStats, MeasuredEngine, StageStats
 from chatterbox.sine import SineEngine
 from daemon.engine.fault_barrier import FaultBarrier
-from daemon.engine.thread import EngineReport
+from daemon.engine.stepper import EngineReport
 from daemon.watching.gpu import gpu_gauges
 from daemon.watching.metrics import Metrics
 
