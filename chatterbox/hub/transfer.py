@@ -7,6 +7,7 @@ in; routes, headers, retries, the layout of the cache and its links are the libr
 
 import fcntl
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ MAX_FRUITLESS = 5
 """Attempts in a row that bring not a single byte."""
 RETRY_S = 1.0
 LINE_EVERY_S = 30.0
+_FILE_NAME = re.compile(r"[\w-]+")
+"""What an etag must be: the cache calls the file so."""
 
 
 def cache_folder(repository: str) -> Path:
@@ -39,16 +42,13 @@ def fetch(model: PinnedModel, pin: PinnedFile) -> Path:
     """The file in the cache. Raises `HubError`, or what the library raises over the network."""
     url = hf_hub_url(model.repository, pin.name, revision=model.revision)
     facts = get_hf_file_metadata(url)
-    if facts.etag is None or facts.commit_hash != model.revision:
+    if not _FILE_NAME.fullmatch(facts.etag or "") or facts.commit_hash != model.revision:
         raise HubError(
             f"{url} was not answered by a Hugging Face hub; is HF_ENDPOINT right, or is a proxy"
             " in between?"
         )
-    if facts.size is not None and facts.size != pin.num_bytes:
-        raise HubError(
-            f"{pin.name} of {model} has {facts.size:,} bytes on the hub, not {pin.num_bytes:,};"
-            " nothing was fetched: is HF_ENDPOINT a mirror that has changed it?"
-        )
+    assert facts.etag is not None, "as it is no empty one"
+    _compare(model, pin, announced=facts.etag, num_bytes=facts.size)
     blob = cache_folder(model.repository) / "blobs" / facts.etag
     blob.parent.mkdir(parents=True, exist_ok=True)
     with (blob.parent / (blob.name + PARTIAL)).open("ab") as partial:
@@ -60,6 +60,22 @@ def fetch(model: PinnedModel, pin: PinnedFile) -> Path:
             Path(partial.name).replace(blob)
     # The bytes are there by now; this makes the link that every program finds them by.
     return Path(hf_hub_download(model.repository, pin.name, revision=model.revision))
+
+
+def _compare(model: PinnedModel, pin: PinnedFile, *, announced: str, num_bytes: int | None) -> None:
+    """With what the hub says of the file: gigabytes later is late to learn it."""
+    remedy = "nothing was fetched: is HF_ENDPOINT a mirror that has changed it?"
+    if num_bytes is not None and num_bytes != pin.num_bytes:
+        raise HubError(
+            f"{pin.name} of {model} has {num_bytes:,} bytes on the hub, not {pin.num_bytes:,};"
+            f" {remedy}"
+        )
+    # Of a small file it is git's name for it, which is shorter.
+    if len(announced) == len(pin.sha256) and announced != pin.sha256:
+        raise HubError(
+            f"{pin.name} of {model} has the SHA-256 {announced} on the hub, not {pin.sha256};"
+            f" {remedy}"
+        )
 
 
 def _check(partial: BinaryIO, pin: PinnedFile) -> None:
@@ -81,7 +97,7 @@ def _receive(url: str, partial: BinaryIO, pin: PinnedFile) -> None:
     with _progress(pin, partial.tell()) as progress:
         while (have := partial.tell()) < pin.num_bytes:
             try:
-                _receive_once(url, headers, partial, progress)
+                _receive_once(url, headers, partial, pin, progress)
                 reason = "it ended early"
             except httpx2.TransportError as error:
                 reason = str(error) or type(error).__name__
@@ -97,7 +113,7 @@ def _receive(url: str, partial: BinaryIO, pin: PinnedFile) -> None:
 
 
 def _receive_once(
-    url: str, headers: dict[str, str], partial: BinaryIO, progress: "Progress"
+    url: str, headers: dict[str, str], partial: BinaryIO, pin: PinnedFile, progress: "Progress"
 ) -> None:
     have = partial.tell()
     wanted = headers | ({"Range": f"bytes={have}-"} if have else {})
@@ -117,6 +133,8 @@ def _receive_once(
             for block in response.iter_bytes():
                 partial.write(block)
                 progress.advance(len(block))
+                if partial.tell() > pin.num_bytes:
+                    break  # it is another file, however much more of it there is
         finally:
             partial.flush()
 

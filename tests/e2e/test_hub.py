@@ -163,6 +163,15 @@ def test_other_content_is_thrown_away(hub: HubFiles, place: Place) -> None:
     assert place.run()[0] == 1
 
 
+def test_a_file_without_end_is_left_at_its_end(hub: HubFiles, place: Place) -> None:
+    """What goes on after the announced size would fill the disk."""
+    hub.served[BIG] = WEIGHTS * 20
+    refusal = place.refused()
+    found = re.search(r"has ([\d,]+) bytes, t3.safetensors 5,120,000", refusal)
+    assert found is not None, refusal
+    assert len(WEIGHTS) < int(found[1].replace(",", "")) < 2 * len(WEIGHTS)
+
+
 def test_a_partial_file_longer_than_the_file(place: Place, hub: HubFiles) -> None:
     """However it came about, it is no start of the file."""
     hub.cut_after = [0] * 20
@@ -186,6 +195,13 @@ def test_a_partial_file_longer_than_the_file(place: Place, hub: HubFiles) -> Non
         (418, {}, r"answered 418; try again later"),
         (200, {"ETag": '"abc"'}, r"not answered by a Hugging Face hub.*HF_ENDPOINT"),
         (200, {"ETag": '"abc"', "X-Repo-Commit": REVISION, "X-Linked-Size": "7"}, r"has 7 bytes"),
+        (200, {"ETag": '"../../../x"', "X-Repo-Commit": REVISION}, r"not answered by a Hugging"),
+        (
+            200,
+            {"ETag": '"abc"', "X-Repo-Commit": REVISION}
+            | {"X-Linked-Etag": f'"{"0" * 64}"', "X-Linked-Size": str(len(WEIGHTS))},
+            r"has the SHA-256 0{64} on the hub, not [0-9a-f]{64}; nothing was fetched",
+        ),
     ],
 )
 def test_every_refusal_says_what_to_do(
@@ -196,6 +212,7 @@ def test_every_refusal_says_what_to_do(
     refusal = place.refused()
     assert re.search(told, refusal), refusal
     assert BIG in refusal
+    assert not hub.ranges(BIG), "gigabytes are not fetched to be thrown away"
 
 
 def test_a_default_voice_may_be_missing(hub: HubFiles, place: Place) -> None:
