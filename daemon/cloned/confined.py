@@ -1,6 +1,6 @@
 """Limits and a command line in; that command in this process's place, unable to exceed them.
 
-    python -m daemon.confined --memory-mb N --file-mb N -- COMMAND …
+    python -m daemon.cloned.confined --memory-mb N --file-mb N -- COMMAND …
 
 A process of its own sets them, because a daemon with threads must run no Python between fork and
 exec. Its processor time is limited by whoever gives it work.
