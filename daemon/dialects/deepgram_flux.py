@@ -162,7 +162,9 @@ class FluxTurns(Turns):
             return
         stopped = await self.stop()
         cut = [begun for begun in self._begun if not begun.was_heard(played_ms)]
-        if stopped and not cut:
+        # One that has begun may have ended as well, but for the socket's making room behind it.
+        is_begun = bool(stopped) and any(begun.turn is stopped[0] for begun in self._begun)
+        if stopped and not cut and not is_begun:
             await self.note_begin(stopped[0])  # the interruption was faster than its first audio
             cut = [self._begun[-1]]
         if cut:

@@ -1,10 +1,12 @@
 """Deepgram Flux (`/v2/speak`) over real sockets: turns, interruptions, speed, Close."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
 
-from tests.e2e.deepgram import FLUX, LONG, ONE, TEXT, service, slow
+from daemon.dialects.line import Line
+from tests.e2e.deepgram import FLUX, LONG, ONE, TEXT, Body, service, slow
 from tests.e2e.wire import native_pcm, run
 from tests.fakes import RecordingEngine, UnhurriedEngine
 
@@ -173,6 +175,40 @@ def test_an_interruption_faster_than_the_first_audio_stops_the_turn() -> None:
             assert turn.last["text_spoken"] == ""
             assert turn.last["text_remaining"] == TEXT
             await client.expect_silence()
+
+    run(talk())
+
+
+@pytest.mark.parametrize("tells_offset", [True, False])
+def test_a_turn_that_just_ended_is_not_begun_again_to_be_interrupted(
+    tells_offset: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interruption may come while a slow socket still makes room behind SpeechMetadata: a second
+    SpeechStarted would count the turn twice, and all later offsets would be off."""
+    send_json = Line.send_json
+
+    async def send_slowly(line: Line, body: Body) -> None:
+        await send_json(line, body)
+        if body["type"] == "SpeechMetadata":
+            await asyncio.Event().wait()
+
+    async def talk() -> None:
+        async with service() as deepgram, deepgram.client(FLUX) as client:
+            monkeypatch.setattr(Line, "send_json", send_slowly)
+            await client.speak(TEXT)
+            await client.send("Flush")
+            duration_ms = (await client.until("SpeechMetadata")).last["audio_duration_ms"]
+            monkeypatch.setattr(Line, "send_json", send_json)
+            if tells_offset:
+                await client.interrupt(duration_ms)
+            else:
+                await client.send("Interrupt")
+            turn = await client.until("Warning")
+            assert turn.order == ["Warning"]
+            assert turn.last["code"] == "NO_ACTIVE_SPEECH"
+            await client.send("Close")
+            totals = (await client.until("SessionMetadata")).last
+            assert totals["total_audio_duration_ms"] == duration_ms
 
     run(talk())
 
