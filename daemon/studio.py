@@ -51,6 +51,7 @@ class Studio:
         self._metrics = metrics
         self._executor = executor
         self._streams: set[SpeechStream] = set()
+        self._num_owing = 0
         self._names = itertools.count(1)
         self._is_quiet = asyncio.Event()
         self._is_quiet.set()
@@ -135,7 +136,22 @@ class Studio:
     def _note_close(self, stream: SpeechStream, summary: UtteranceSummary) -> None:
         self._metrics.note_utterance(summary)
         self._streams.discard(stream)
-        if not self._streams:
+        self._note_quiet()
+
+    @contextlib.contextmanager
+    def owing(self) -> Iterator[None]:
+        """While a dialect owes its client something: what a stream gave out last is not sent yet
+        when the stream ends, and a daemon that is told to stop must not end before."""
+        self._num_owing += 1
+        self._is_quiet.clear()
+        try:
+            yield
+        finally:
+            self._num_owing -= 1
+            self._note_quiet()
+
+    def _note_quiet(self) -> None:
+        if not self._streams and not self._num_owing:
             self._is_quiet.set()
 
     async def in_pool(self, work: Callable[[], Result]) -> Result:

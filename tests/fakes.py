@@ -1,5 +1,6 @@
 """Doubles that several tests share: a clock that is set by hand, engines that record or break."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -110,6 +111,20 @@ class UnhurriedEngine(RecordingEngine):
     @property
     def info(self) -> EngineInfo:
         return replace(super().info, options=())
+
+
+class HeldEngine(RecordingEngine):
+    """Makes a little, and no more until it is let go: what happens meanwhile needs no clock."""
+
+    def __init__(self, *, num_steps: int):
+        super().__init__(samples_per_step=2400)
+        self._num_steps = num_steps
+        self.go = threading.Event()
+
+    def step(self, slots: Sequence[SlotIndex]) -> list[EngineEvent]:
+        if self.diary.num_steps >= self._num_steps:
+            self.go.wait(timeout=20)  # a test that failed must end
+        return super().step(slots)
 
 
 class FragileEngine(RecordingEngine):

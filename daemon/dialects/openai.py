@@ -31,7 +31,12 @@ from daemon.dialects.openai_wire import (
     resolve_voice,
 )
 from daemon.door.tokens import Bearer
-from daemon.formats.choice import CONTENT_TYPES, FormatMissing, new_stream_encoder
+from daemon.formats.choice import (
+    CONTENT_TYPES,
+    FormatMissing,
+    TempoMissing,
+    new_stream_encoder,
+)
 from daemon.formats.stream import StreamEncoder
 from daemon.speaking.outputs import Samples, SegmentTrouble, UtteranceEnded
 from daemon.speaking.speech_stream import SpeechStream
@@ -58,6 +63,7 @@ async def serve_openai(
         handler_cancellation=True,  # a client that goes away ends its speech
         access_log=None,
         shutdown_timeout=_CLOSE_S,
+        auto_decompress=False,  # no client does, and 50 kB may hold 50 MB
     )
     await runner.setup()
     try:
@@ -112,28 +118,16 @@ class OpenAIDialect:
 
     async def speech(self, request: web.Request) -> web.StreamResponse:
         with self._studio.admitted(_headers(request), address=_address(request)) as bearer:
-            try:
-                async with asyncio.timeout(self._config.stall_s):
-                    body = await request.json()
-            except TimeoutError as error:
-                raise OpenAIError(408, "the body did not come", code="timeout") from error
-            except (ValueError, RecursionError) as error:
-                message = f"the body is not JSON: {str(error)[:200]}"
-                raise OpenAIError(400, message, code="invalid_json") from error
-            wanted = parse_request(body, self._info)
-            try:
-                encoder = new_stream_encoder(wanted.audio_format, tempo=wanted.speed)
-            except FormatMissing as error:
-                raise OpenAIError(
-                    400, str(error), code="unsupported_value", param="response_format"
-                ) from error
+            wanted = parse_request(await self._body(request), self._info)
+            options, tempo = self._at_speed(wanted)
+            encoder = _encoder(wanted.audio_format, tempo=tempo)
             stream = self._studio.speak(
                 Open(
                     context="speech",
                     voice=wanted.voice,
                     seed=wanted.seed,
                     language=wanted.language,
-                    options=wanted.options,
+                    options=options,
                     # Most clients fetch a file: as fast as it can be made. Who listens live is
                     # served first all the same, by deadline.
                     max_lead_ms=LONGEST_LEAD_MS,
@@ -142,11 +136,32 @@ class OpenAIDialect:
                 audio_format=f"openai_{wanted.audio_format}",
                 session=self._studio.new_name("openai"),
             )
-            async with stream:
-                stream.add_text(wanted.text)
-                stream.end()
-                async with contextlib.aclosing(self._encoded(stream, encoder)) as speech:
-                    return await self._send(request, wanted, stream, speech)
+            with self._studio.owing():
+                async with stream:
+                    stream.add_text(wanted.text)
+                    stream.end()
+                    async with contextlib.aclosing(self._encoded(stream, encoder)) as speech:
+                        return await self._send(request, wanted, stream, speech)
+
+    async def _body(self, request: web.Request) -> object:
+        try:
+            async with asyncio.timeout(self._config.stall_s):
+                return json.loads(await request.read())
+        except TimeoutError as error:
+            raise OpenAIError(408, "the body did not come", code="timeout") from error
+        except web.RequestPayloadError as error:
+            raise OpenAIError(400, "the body is not what its headers say", code=None) from error
+        except (ValueError, RecursionError) as error:
+            message = f"the body is not JSON: {str(error)[:200]}"
+            raise OpenAIError(400, message, code="invalid_json") from error
+
+    def _at_speed(self, wanted: SpeechRequest) -> tuple[dict[str, float], float]:
+        """Options of the model and the tempo of the encoder. `speed` is on top of an option of that
+        name that the client gave itself."""
+        if "speed" in wanted.options:
+            return dict(wanted.options), wanted.speed
+        options, tempo = self._studio.at_speed(wanted.speed)
+        return {**options, **wanted.options}, tempo
 
     async def _send(
         self,
@@ -166,6 +181,10 @@ class OpenAIDialect:
         response.headers["x-request-id"] = stream.session  # what the log calls it
         response.enable_chunked_encoding()
         await response.prepare(request)
+        if request.transport is not None:
+            # The end is waited for until the kernel has it: nothing of it is lost when the daemon
+            # ends.
+            request.transport.set_write_buffer_limits(high=0)
         wrap = _delta_event if wanted.is_sse else bytes
         try:
             await self._write(response, wrap(first))
@@ -173,13 +192,15 @@ class OpenAIDialect:
                 await self._write(response, wrap(data))
             if wanted.is_sse:
                 await self._write(response, _done_event(wanted, stream))
-            await response.write_eof()
+            async with asyncio.timeout(self._config.stall_s):
+                await response.write_eof()
         except (WireError, TimeoutError) as error:
             _log.warning("an OpenAI client's speech was broken off: %s", error)
             if wanted.is_sse and isinstance(error, WireError):
                 retry_after_s = self._config.retry_after_s
                 body = of_wire_error(error, retry_after_s=retry_after_s).body
-                await self._write(response, _event("error", body))
+                with contextlib.suppress(TimeoutError):
+                    await self._write(response, _event("error", body))
             # aiohttp takes this as a connection that is gone, and ends no body.
             raise ConnectionAbortedError from error
         return response
@@ -245,6 +266,14 @@ class OpenAIDialect:
         if error.status == web.HTTPUnauthorized.status_code:
             response.headers["WWW-Authenticate"] = 'Bearer realm="chatterboxd"'
         return response
+
+
+def _encoder(name: str, *, tempo: float) -> StreamEncoder:
+    try:
+        return new_stream_encoder(name, tempo=tempo)
+    except FormatMissing as error:
+        param = "speed" if isinstance(error, TempoMissing) else "response_format"
+        raise OpenAIError(400, str(error), code="unsupported_value", param=param) from error
 
 
 def _headers(request: web.Request) -> Headers:

@@ -158,7 +158,10 @@ def _number(body: Mapping[str, Any], name: str, default: float) -> float:
         return default
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _bad(f"{name} must be a number", name)
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise _bad(f"{name} is too large", name) from error
 
 
 def _voice(body: Mapping[str, Any], info: EngineInfo) -> str:

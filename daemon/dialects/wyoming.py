@@ -40,11 +40,14 @@ _log = logging.getLogger(__name__)
 
 _ATTRIBUTION = Attribution(name="chatterboxd", url="")
 _AUDIO = {"rate": SAMPLE_RATE, "width": 2, "channels": 1}
+_LINGER_S = 2.0
+"""How long a refused client may go on writing: a socket closed before would take back the error."""
 
 
 @contextlib.asynccontextmanager
 async def serve_wyoming(listener: socket.socket, studio: Studio) -> AsyncIterator[None]:
     """Answers for as long as the block lasts."""
+    _notice_the_dead(listener, within_s=studio.offer.config.ping_s)
     tasks: set[asyncio.Task[None]] = set()
 
     def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -64,6 +67,15 @@ async def serve_wyoming(listener: socket.socket, studio: Studio) -> AsyncIterato
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         await server.wait_closed()
+
+
+def _notice_the_dead(listener: socket.socket, *, within_s: float) -> None:
+    """A client whose cable was pulled says no farewell, and the protocol has no pings of ours: the
+    kernel asks. Accepted sockets inherit it."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
+        listener.setsockopt(socket.IPPROTO_TCP, option, max(1, round(within_s)))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
 
 
 async def _talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, studio: Studio) -> None:
@@ -95,6 +107,11 @@ class _BoundedReader(asyncio.StreamReader):
             raise BadMessage(f"{n} bytes are more than {self._most_bytes}")
         return await self._inner.readexactly(n)
 
+    async def discard(self) -> None:
+        """All that still comes, until the client is gone."""
+        while await self._inner.read(self._most_bytes):
+            pass
+
 
 class _Connection:
     def __init__(
@@ -103,6 +120,8 @@ class _Connection:
         config = studio.offer.config
         self._reader = _BoundedReader(reader, most_bytes=config.max_message_bytes)
         self._writer = writer
+        # What is written is with the kernel: nothing of it is lost when the daemon ends.
+        writer.transport.set_write_buffer_limits(high=0)
         self._studio = studio
         self._config = config
         self._name = studio.new_name("wyoming")
@@ -120,7 +139,7 @@ class _Connection:
             await self._write_error(f"the daemon is {error}", str(error))
         except WireError as error:
             self._studio.note_error(f"wyoming_{error.code}")
-            await self._write_error(f"{error.message}. {error.hint}", error.code)
+            await self._write_error(error.message, error.code)
 
     async def _talk(self, bearer: Bearer) -> None:
         """Reads on while it speaks: a client that goes away must not be spoken to."""
@@ -152,14 +171,15 @@ class _Connection:
                 await self._take(event, bearer)
             except asyncio.IncompleteReadError:
                 return
-            except (KeyError, TypeError, AttributeError) as error:
+            except (KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise BadMessage(f"this is no Wyoming event: {error!r}") from error
 
     async def _take(self, event: Event, bearer: Bearer) -> None:
         if Describe.is_type(event.type):
             await self._write(info_of(self._studio.offer.info))
         elif Ping.is_type(event.type):
-            await self._write(Pong(text=Ping.from_event(event).text))
+            text = Ping.from_event(event).text
+            await self._write(Pong(text=None if text is None else _checked(text)))
         elif SynthesizeStart.is_type(event.type):
             start = SynthesizeStart.from_event(event)
             self._growing = self._open(start.voice, bearer, is_streaming=True)
@@ -204,10 +224,11 @@ class _Connection:
     async def _speak_all(self) -> None:
         while True:
             stream, is_streaming = await self._waiting.get()
-            async with stream:
-                await self._speak(stream)
-            if is_streaming:
-                await self._write(SynthesizeStopped())
+            with self._studio.owing():
+                async with stream:
+                    await self._speak(stream)
+                if is_streaming:
+                    await self._write(SynthesizeStopped())
 
     async def _speak(self, stream: SpeechStream) -> None:
         trouble: SegmentTrouble | None = None
@@ -237,6 +258,9 @@ class _Connection:
         """The connection is closed behind it: some clients wait for audio and overlook errors."""
         with contextlib.suppress(ConnectionError, TimeoutError):
             await self._write(Error(text=text, code=code))
+            self._writer.write_eof()
+            async with asyncio.timeout(_LINGER_S):
+                await self._reader.discard()
 
     async def _write(self, message: Eventable) -> None:
         """Raises `TimeoutError` if the client does not read."""

@@ -28,6 +28,10 @@ class FormatMissing(Exception):
     """The text says what to install."""
 
 
+class TempoMissing(FormatMissing):
+    """The format is there, the tempo is not."""
+
+
 def new_stream_encoder(
     name: str,
     *,
@@ -44,7 +48,8 @@ def new_stream_encoder(
     encoder = _at_rate(name, sample_rate=sample_rate, bitrate=bitrate)
     if tempo == 1.0:
         return encoder
-    _require_pyav(f"another tempo than 1 needs PyAV, {_MISSING}, or leave the tempo as it is")
+    if not _has_pyav():
+        raise TempoMissing(f"this speed needs PyAV, {_MISSING}, or leave it at 1")
     from daemon.formats.tempo import AtTempo
 
     return AtTempo(encoder, tempo=tempo)
@@ -71,12 +76,12 @@ def _at_rate(name: str, *, sample_rate: int, bitrate: int | None) -> StreamEncod
 def _compressed(name: str, *, sample_rate: int, bitrate: int | None) -> StreamEncoder:
     if name not in _BY_PYAV:
         raise ValueError(f"there is no format {name!r}")
-    _require_pyav(f"{name} needs PyAV, {_MISSING}, or ask for opus, pcm or wav")
+    if not _has_pyav():
+        raise FormatMissing(f"{name} needs PyAV, {_MISSING}, or ask for opus, pcm or wav")
     from daemon.formats.compressed import CompressedStream
 
     return CompressedStream(name, sample_rate=sample_rate, bitrate=bitrate)
 
 
-def _require_pyav(message: str) -> None:
-    if importlib.util.find_spec("av") is None:
-        raise FormatMissing(message)
+def _has_pyav() -> bool:
+    return importlib.util.find_spec("av") is not None
