@@ -41,6 +41,7 @@ END_SILENCE_DB = 40.0
 """Quieter than the loudest moment by this much, the ends of a file are cut."""
 KEPT_SILENCE_S = 0.5
 _BLOCK_SAMPLES = 65_536
+_RECORD_AGAIN = "record it again, louder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,9 @@ def decode_clip(data: bytes) -> Clip:
     warnings = _judge_clipping(heard)
     mono = np.concatenate(heard.mono)
     if np.abs(mono).max() < SILENT_PEAK:
-        cancelled = "; its channels cancel each other: give one of them"
-        raise VoiceError(f"the clip is silent{cancelled * (heard.peak >= SILENT_PEAK)}")
+        is_cancelled = heard.peak >= SILENT_PEAK
+        why = "its channels cancel each other: give one of them" if is_cancelled else _RECORD_AGAIN
+        raise VoiceError(f"the clip is silent; {why}")
     wave = torch.from_numpy(resample_clip(mono, heard.rate))
     return Clip(_without_silent_ends(wave), warnings)
 
@@ -115,9 +117,9 @@ def _decoded(data: bytes) -> _Heard:
                         " 15 s in detail: cut out a good passage"
                     )
     except soundfile.LibsndfileError as error:
+        reason = error.error_string.removeprefix("Error : ").rstrip(". ")
         raise VoiceError(
-            f"not audio that can be read ({error.error_string.rstrip('. ')});"
-            f" {', '.join(READABLE)} can be"
+            f"not audio that can be read ({reason}); {', '.join(READABLE)} can be"
         ) from None
     if not heard.count:
         raise VoiceError("the file holds no samples")
@@ -139,7 +141,8 @@ def _refuse_odd(file: soundfile.SoundFile) -> None:
 def _judge_clipping(heard: _Heard) -> tuple[str, ...]:
     """Warnings, or `VoiceError` if the clip was recorded far too loud."""
     share = heard.clipped / heard.count
-    told = f"{100 * share:.2g} % of the clip is cut off at full scale (clipped)"
+    percent = f"{100 * share:.{1 if share < 0.1 else 0}f}"
+    told = f"{percent} % of the clip is cut off at full scale (clipped)"
     if share >= REFUSED_CLIPPED_SHARE:
         raise VoiceError(f"{told}; the voice would be as distorted: record it at a lower level")
     return (f"{told}; a lower level of recording gives a clearer voice",) * (

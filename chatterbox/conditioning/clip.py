@@ -23,16 +23,24 @@ def accepted(clip: Tensor, config: ClipConfig) -> Tensor:
     """The clip [samples] at 24 kHz as the models are to hear it; raises `VoiceError` if no voice
     can come of it.
     """
+    refuse_unfit(clip, config)
+    return clip if config.loudness_lufs is None else at_loudness(clip, config.loudness_lufs)
+
+
+def refuse_unfit(clip: Tensor, config: ClipConfig) -> None:
+    """Raises `VoiceError`."""
     if clip.dim() != 1:
         raise VoiceError(f"a clip has one channel, not shape {tuple(clip.shape)}")
     if not clip.isfinite().all():
         raise VoiceError("the clip has samples that are not numbers")
     seconds = clip.shape[0] / SAMPLE_RATE
     if seconds <= config.min_s:
-        raise VoiceError(f"the clip has {seconds:.1f} s; more than {config.min_s:g} s are needed")
+        raise VoiceError(
+            f"the clip has {seconds:.1f} s without the silence at its ends; more than"
+            f" {config.min_s:g} s are needed, and 10 to 20 s are best"
+        )
     if clip.abs().max() < SILENT_PEAK:
         raise VoiceError("the clip is silent")
-    return clip if config.loudness_lufs is None else at_loudness(clip, config.loudness_lufs)
 
 
 def at_loudness(clip: Tensor, lufs: float) -> Tensor:

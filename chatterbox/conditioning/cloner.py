@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chatterbox.conditioning.audio_file import LONGEST_FILE_BYTES, decode_clip
+from chatterbox.conditioning.clip import refuse_unfit
 from chatterbox.conditioning.conditionals import Conditioner
 from chatterbox.conditioning.loading import load_conditioner
 from chatterbox.conditioning.voice_cache import VoiceCache
@@ -63,6 +64,8 @@ class Cloner:
         key = self._key(data)
         # Decoded in any case: what is said of a clip must not depend on who asked before.
         decoded = decode_clip(data)
+        # Before models are loaded for nothing.
+        refuse_unfit(decoded.wave, self._config.clip)
         if self._cache is not None and (voice := self._cache.get(key, self._config)) is not None:
             is_cached = True
         else:

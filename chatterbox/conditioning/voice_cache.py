@@ -38,6 +38,9 @@ class VoiceCache:
             os.utime(path)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            _LOG.warning("the cache cannot be read: %s", error)
+            return None
         except VoiceError as error:
             _LOG.warning("computing a voice again: %s", error)
             path.unlink(missing_ok=True)
@@ -45,7 +48,14 @@ class VoiceCache:
         return voice
 
     def put(self, key: str, voice: Voice) -> None:
-        """Keep a voice, and forget the oldest ones beyond the bounds."""
+        """Keep a voice, and forget the oldest ones beyond the bounds. Where that cannot be, the
+        voice is made nevertheless."""
+        try:
+            self._put(key, voice)
+        except OSError as error:
+            _LOG.warning("the voice is not kept for the next time: %s", error)
+
+    def _put(self, key: str, voice: Voice) -> None:
         # A voice is how somebody sounds: nobody else on this machine needs to read it.
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         partial = self._folder / f".{key}.{os.getpid()}"

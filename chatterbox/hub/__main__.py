@@ -9,6 +9,8 @@ import argparse
 import logging
 import sys
 
+from huggingface_hub import constants
+
 from chatterbox.hub.checkout import checkout, missing_bytes
 from chatterbox.hub.pins import HubError, pinned_models
 
@@ -23,9 +25,17 @@ def _listed() -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m chatterbox.hub", description=(__doc__ or "").partition("\n\n")[0]
+        prog="python -m chatterbox.hub",
+        description="Fetch official checkpoints, verify every file, and print their folders.",
+        epilog=f"They are kept in {constants.HF_HUB_CACHE} (HF_HOME names another place). What was"
+        " interrupted goes on where it was.",
     )
-    parser.add_argument("name", nargs="*", metavar="NAME", help="none: list them")
+    parser.add_argument(
+        "name",
+        nargs="*",
+        metavar="NAME",
+        help=f"{', '.join(pinned_models())}; without any, they are listed",
+    )
     parser.add_argument("--offline", action="store_true", help="verify only, fetch nothing")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.name if name not in pinned_models()]

@@ -39,7 +39,8 @@ def checkout(name: str, *, offline: bool = False) -> Path:
             raise HubError(
                 f"{constants.HF_HUB_CACHE} lacks {', '.join(needed)} of {model}, and nothing may be"
                 f" fetched (offline): run `python -m chatterbox.hub {name}` where the hub can be"
-                " reached, and bring that folder, or give the folder of the files as --model"
+                f" reached and bring {cache_folder(model.repository).name} of its cache, or give"
+                " the folder of the files as --model"
             )
         found |= _fetch_all(model, missing)
     for pin, path in found.items():

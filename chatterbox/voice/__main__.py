@@ -5,6 +5,7 @@ python -m chatterbox.voice clip.wav --out name.safetensors --model turbo
 
 import argparse
 import logging
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -41,6 +42,8 @@ def _make(arguments: argparse.Namespace) -> int:
         raise VoiceError(f"--out {out}: the name of a voice ends in .safetensors")
     if not out.parent.is_dir():
         raise VoiceError(f"--out {out}: there is no folder {out.parent}")
+    if out.is_dir():
+        raise VoiceError(f"--out {out}: that is a folder, not the name of a file")
     started_s = time.monotonic()
     _tell(f"looking for {arguments.model}")
     folder, config = find_checkpoint(arguments.model, offline=arguments.offline)
@@ -55,9 +58,12 @@ def _make(arguments: argparse.Namespace) -> int:
     for warning in cloned.warnings:
         _tell(f"warning: {warning}")
     took = "from the cache" if cloned.is_cached else f"in {time.monotonic() - started_s:.1f} s"
+    daemon = shlex.join(
+        ["python", "-m", "daemon", "--model", arguments.model, "--voices", str(out.parent)]
+    )
     sys.stdout.write(
         f"{out}: the voice of {cloned.seconds:.1f} s of {arguments.clip.name} for {config.name},"
-        f" {took}; --voices {out.parent} makes it {out.stem!r}\n"
+        f" {took}; `{daemon}` offers it as {out.stem!r}\n"
     )
     return 0
 
@@ -77,14 +83,35 @@ def _parser() -> argparse.ArgumentParser:
         help=f"{', '.join(READABLE)}; one speaker, no music, at most {LONGEST_CLIP_S:g} s;"
         " 10 to 20 s are best",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="NAME.safetensors")
-    parser.add_argument("--model", required=True, help="as the daemon's; a voice is for one model")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="NAME.safetensors",
+        help="where to write the voice; clients will call it NAME",
+    )
+    parser.add_argument(
+        "--model",
+        required=True,
+        help=f"which checkpoint it is for: {', '.join(pinned_models())}, or the folder of one",
+    )
     parser.add_argument("--offline", action="store_true", help="fetch nothing from the hub")
     parser.add_argument(
-        "--no-cache", action="store_true", help=f"leave no copy of the voice in {users_cache()}"
+        "--no-cache",
+        action="store_true",
+        help=f"leave no copy of the voice in {users_cache()}".replace("%", "%%"),
     )
-    parser.add_argument("--threads", type=int, default=1, metavar="N")
+    parser.add_argument(
+        "--threads", type=_positive, default=1, metavar="N", help="processor cores to use (1)"
+    )
     return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return number
 
 
 if __name__ == "__main__":

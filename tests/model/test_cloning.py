@@ -131,7 +131,8 @@ def test_the_command_makes_a_voice(checkpoint: Path, tmp_path: Path) -> None:
     done = run(*wanted)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{out}: the voice of 4.0 s of clip.flac for small, in ")
-    assert f"--voices {tmp_path} makes it 'ada'" in done.stdout
+    daemon = f"python -m daemon --model {checkpoint} --voices {tmp_path}"
+    assert f"`{daemon}` offers it as 'ada'" in done.stdout
     assert [line.split()[0] for line in done.stderr.splitlines()] == [
         *("looking", "reading", "loading", "listening"),
     ]
@@ -144,6 +145,17 @@ def test_the_command_makes_a_voice(checkpoint: Path, tmp_path: Path) -> None:
     assert "the name of a voice ends in .safetensors" in refused.stderr
     refused = run(*wanted[:-1], str(BUNDLED))
     assert "cannot clone a voice; english," in refused.stderr
+    refused = run(*wanted, "--threads", "0")
+    assert refused.stderr.endswith("argument --threads: '0' is no whole number from 1\n")
+    short = write_clip(tmp_path / "short.wav", 0.9)
+    refused = run(str(short), *wanted[1:])
+    assert "loading" not in refused.stderr, "seconds of loading for a clip that is no use"
+    assert "0.9 s without the silence at its ends; more than 1 s are needed" in refused.stderr
+    (tmp_path / "cache" / "chatterboxd" / "voices").rename(tmp_path / "moved")
+    (tmp_path / "cache" / "chatterboxd" / "voices").write_text("a file")
+    done = run(*wanted)
+    assert done.returncode == 0, "a cache is a help, not a condition"
+    assert "the voice is not kept for the next time: " in done.stderr
 
 
 def test_the_models_are_loaded_once(checkpoint: Path, tmp_path: Path) -> None:
