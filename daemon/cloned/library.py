@@ -208,8 +208,14 @@ class VoiceLibrary:
             raise TooManyVoices(f"there are {most} voices of this token, and no more may be")
         if len(self._voices) + len(self._places) >= self._config.max_voices:
             raise TooManyVoices("the daemon has as many voices as it may have")
-        if len(self._places) >= self._config.max_uploads:
+        num_free = self._config.max_uploads - len(self._places)
+        if num_free <= 0:
             raise TooManyUploads(f"{self._config.max_uploads} clips are being worked on")
+        # So that whoever announces clip after clip leaves room for others, and they for others.
+        if num_free <= num_coming[bearer.name]:
+            raise TooManyUploads(
+                f"{num_coming[bearer.name]} clips of this token are being worked on"
+            )
         place = Place(bearer=bearer, peer=peer, name=wish.name, num_bytes=wish.bytes)
         self._places.add(place)
         return place

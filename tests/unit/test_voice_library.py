@@ -254,7 +254,7 @@ def test_limits_count_what_is_coming(tmp_path: Path) -> None:
     """Twenty uploads at once must not give twenty voices where two may be."""
 
     async def scenario() -> None:
-        limits: dict[str, Any] = {"max_voices_per_token": 2, "max_voices": 3, "max_uploads": 2}
+        limits: dict[str, Any] = {"max_voices_per_token": 2, "max_voices": 3, "max_uploads": 3}
         async with desk(tmp_path, max_clip_bytes=1024, **limits) as one:
             with pytest.raises(ClipTooLarge):
                 one.begin(b"x" * 1025)
@@ -262,15 +262,32 @@ def test_limits_count_what_is_coming(tmp_path: Path) -> None:
             first, second = one.begin(), one.begin()
             with pytest.raises(TooManyVoices, match="2 voices of this token"):
                 one.begin()
-            with pytest.raises(TooManyUploads):
-                one.begin(bearer=BOB)
+            third = one.begin(bearer=BOB)
+            with pytest.raises(TooManyVoices, match="as many voices"):
+                one.begin(bearer=Bearer("carol"))
             one.maker.may_go_on.set()
-            await asyncio.gather(first, second)
-            await one.clone(bearer=BOB)
+            await asyncio.gather(first, second, third)
             with pytest.raises(TooManyVoices, match="as many voices"):
                 one.begin(bearer=BOB)
             await one.library.delete(first.result().voice.id, bearer=ANNA, peer="")
             await one.clone(bearer=BOB)
+
+    asyncio.run(scenario())
+
+
+def test_nobody_takes_all_places_for_clips(tmp_path: Path) -> None:
+    """Who announces clip after clip, and sends none, kept everybody else from having a voice."""
+
+    async def scenario() -> None:
+        async with desk(tmp_path, max_uploads=8) as one:
+            one.maker.may_go_on.clear()
+            for name, num_places in (("anna", 4), ("bob", 2), ("carol", 1), ("dora", 1)):
+                for _ in range(num_places):
+                    one.begin(bearer=Bearer(name))
+                with pytest.raises(TooManyUploads):
+                    one.begin(bearer=Bearer(name))
+        async with desk(tmp_path, max_uploads=1) as one:
+            assert await one.clone()
 
     asyncio.run(scenario())
 
