@@ -11,6 +11,7 @@ from functools import partial
 from websockets.http11 import Response
 
 from daemon.config import LONGEST_LEAD_MS
+from daemon.dialects.cartesia_tags import Tags
 from daemon.dialects.cartesia_wire import (
     Cancel,
     CartesiaError,
@@ -85,6 +86,7 @@ class _Context:
         self.is_over = False
         """Its last messages are on their way."""
         self.owed = owed
+        self._tags = Tags()
 
     def new_encoder(self) -> StreamEncoder:
         """Raises `FormatMissing`."""
@@ -93,12 +95,16 @@ class _Context:
 
     def take(self, request: Generate) -> None:
         """Raises `TextAfterEnd` or `TextTooLong`."""
-        if request.transcript:
-            self.stream.add_text(request.transcript)
+        is_flush = request.is_flush or (self.is_unbuffered and bool(request.transcript.strip()))
+        text = self._tags.push(request.transcript)
+        if is_flush or not request.is_continued:
+            text += self._tags.finish()
+        if text:
+            self.stream.add_text(text)
         if not request.is_continued:
             self.is_ended = True
             self.stream.end()
-        elif request.is_flush or (self.is_unbuffered and request.transcript.strip()):
+        elif is_flush:
             self.stream.flush()
 
 

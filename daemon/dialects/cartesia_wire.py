@@ -1,11 +1,10 @@
 """JSON of Cartesia's speech socket in, typed requests out, and our answers and failures as JSON.
 
 No I/O. Fields that it does not know are ignored, as are emotions and phonemes: there is no model
-here that takes them.
+here that takes them. Tags in the text are the business of `daemon/dialects/cartesia_tags.py`.
 """
 
 import base64
-import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,8 +37,6 @@ SLOWEST, FASTEST = 0.5, 2.0
 QUIETEST, LOUDEST = 0.5, 2.0
 BUFFER_DELAY_MS, LONGEST_BUFFER_DELAY_MS = 3_000, 5_000
 _MAX_NAME_CHARS = 200
-_SPELLED = re.compile(r"<spell>([^<]*)</spell>")
-_TAG = re.compile(r"</?spell>|<(?:emotion|volume|speed)\b[^<>]*>")
 
 
 class CartesiaError(Exception):
@@ -132,7 +129,7 @@ def _generate(name: str, body: Mapping[str, Any], shelf: Shelf) -> Generate:
         raise _bad("transcript must be a string of whole characters")
     return Generate(
         context=name,
-        transcript=_without_tags(transcript),
+        transcript=transcript,
         is_continued=_flag(body, "continue"),
         is_flush=_flag(body, "flush"),
         max_buffer_delay_ms=round(
@@ -195,14 +192,6 @@ def _language(asked: object, shelf: Shelf) -> str | None:
         raise _bad("language must be a string")
     primary = asked.replace("_", "-").partition("-")[0].lower()
     return primary if asked not in shelf.languages and primary in shelf.languages else asked
-
-
-def _without_tags(text: str) -> str:
-    """What is to be spelled is; other tags of Cartesia's, but for pauses, ask for what the model
-    cannot do."""
-    if "<" not in text:
-        return text
-    return _TAG.sub("", _SPELLED.sub(lambda found: " ".join(found[1].replace(" ", "")), text))
 
 
 def _flag(body: Mapping[str, Any], name: str) -> bool:

@@ -273,17 +273,20 @@ def test_a_voice_of_somebodys_own_is_spoken_to_its_owner_alone() -> None:
 
 
 def test_tags_are_not_read_aloud() -> None:
-    """Pipecat writes them into the text; `<spell>` is for what is not a word."""
+    """Pipecat writes them into the text, and passes on those of a language model as its tokens
+    come; `<spell>` is for what is not a word."""
 
     async def talk() -> None:
         async with service() as cartesia, cartesia.client() as client:
             text = 'It is <emotion value="happy" /><speed ratio="1.2"/><spell>A1 B2</spell>.'
-            await client.say("a", text, more=False)
-            heard = await client.hear("a")
-            assert [word for word, _, _ in heard.words] == ["It", "is", "A", "1", "B", "2."]
-            assert [segment.text for segment in cartesia.daemon.engine.diary.started] == [
-                "It is A 1 B 2."
-            ]
+            tokens = [text[place : place + 3] for place in range(0, len(text), 3)]
+            for pieces in ([text], tokens):
+                for piece in pieces:
+                    await client.say("a", piece)
+                await client.say("a", "", more=False)
+                heard = await client.hear("a")
+                assert [word for word, _, _ in heard.words] == ["It", "is", "A", "1", "B", "2."]
+                assert cartesia.daemon.engine.diary.started[-1].text == "It is A 1 B 2."
 
     run(talk())
 

@@ -73,23 +73,6 @@ def test_a_region_is_its_language(language: str | None, ours: str | None) -> Non
     assert generate(language=language).wish.language == ours
 
 
-@pytest.mark.parametrize(
-    ("text", "spoken"),
-    [
-        ("<spell>A12 b</spell>!", "A 1 2 b!"),
-        ('<emotion value="sad" />So <speed ratio="0.8"/>be it.', "So be it."),
-        ('Wait<break time="1s"/> here.', 'Wait<break time="1s"/> here.'),
-        ("<spell>cut off", "cut off"),
-        ("<spell>A<break/>1</spell>", "A<break/>1"),
-        ("1 < 2 and <b>3</b>", "1 < 2 and <b>3</b>"),
-        ("<emotion " * 3000, "<emotion " * 3000),
-    ],
-)
-def test_tags_are_obeyed_or_left_out(text: str, spoken: str) -> None:
-    """What Pipecat's helpers write must not be read aloud; pauses are the segmenter's to make."""
-    assert generate(transcript=text).transcript == spoken
-
-
 def test_a_cancel_needs_nothing_but_its_name() -> None:
     """Interruption must not fail for a field that only speaking needs."""
     assert parse_request('{"context_id": "a", "cancel": true}', SHELF) == Cancel("a")
