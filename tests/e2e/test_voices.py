@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from chatterboxd_client.session import DaemonError, SpeechClient
+from chatterboxd_client.context import DaemonError
+from chatterboxd_client.session import SpeechClient
 from daemon.wire.protocol import AudioEnd
 from tests.e2e.wire import Running, run, running
 from tests.fakes import CloningSineEngine
@@ -43,6 +44,18 @@ async def say(client: SpeechClient, text: str, **settings: Any) -> int:
     heard = sum([event.samples.size async for event in context.audio()])
     assert isinstance(context.ending, AudioEnd), context.ending
     return heard
+
+
+async def clone_once_there_is_room(client: SpeechClient, name: str) -> None:
+    """As a client does that is told to wait: the clip before may have its voice, not yet left."""
+    while True:
+        try:
+            await client.clone_voice(b"a clip", name=name, consent=True)
+        except DaemonError as error:
+            assert error.failed.code == "too_many_uploads"  # noqa: PT017 - it may come, and passes
+            await asyncio.sleep(0.01)
+        else:
+            return
 
 
 @contextlib.asynccontextmanager
@@ -302,7 +315,7 @@ def test_a_client_that_goes_leaves_a_voice_or_nothing(num_sent: int) -> None:
             if num_sent == 9:
                 await daemon.until(lambda: bool(engine.added))
             async with await client_of(daemon) as client:
-                await client.clone_voice(b"next", name="next", consent=True)
+                await clone_once_there_is_room(client, "next")
                 names = [facts.name for facts in await client.own_voices()]
                 assert names == (["x", "next"] if num_sent == 9 else ["next"])
 
