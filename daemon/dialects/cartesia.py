@@ -139,11 +139,16 @@ class _Conversation:
             if await self._stop(request.context):
                 await self._line.send_json(done(request.context))
             return
+        has_text = bool(request.transcript.strip())
         context = self._contexts.get(request.context)
+        if context is not None and context.is_over and has_text:
+            # The client may have its `done` and use the name again.
+            await asyncio.wait({self._tasks[context.name]})
+            context = None
         try:
             if context is None:
                 context = self._open(request)
-            elif not request.transcript.strip():
+            elif not has_text:
                 # Its end or a flush. Clients name any voice and format in it: Cartesia's package
                 # its defaults, Pipecat those of the next context.
                 if context.is_ended:

@@ -3,7 +3,11 @@
 import asyncio
 import json
 import random
+from typing import Any
 
+import pytest
+
+from daemon.dialects.line import Line
 from tests.e2e.cartesia import LONG, TEXT, TOKEN, USUAL, Body, service, slow
 from tests.e2e.wire import native_pcm, run
 from tests.fakes import FragileEngine, RecordingEngine
@@ -112,6 +116,30 @@ def test_a_context_keeps_its_settings_and_its_end() -> None:
             assert heard.of("error")[0]["error_code"] == "text_after_end"
             await client.expect_silence()
             assert not cartesia.daemon.engine.diary.busy
+
+    run(talk())
+
+
+def test_a_name_is_free_once_its_done_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that has read `done` may use the name again, also when a slow socket still makes
+    room behind it."""
+    send_json = Line.send_json
+    may_go_on = asyncio.Event()
+
+    async def send_slowly(line: Line, body: Body, **options: Any) -> None:
+        await send_json(line, body, **options)
+        if body["type"] == "done":
+            await may_go_on.wait()
+
+    async def talk() -> None:
+        async with service() as cartesia, cartesia.client() as client:
+            monkeypatch.setattr(Line, "send_json", send_slowly)
+            await client.say("a", TEXT, more=False)
+            first = await client.hear("a")
+            await client.say("a", TEXT, more=False)
+            await client.expect_silence()
+            may_go_on.set()
+            assert (await client.hear("a")).audio == first.audio
 
     run(talk())
 
