@@ -83,6 +83,9 @@ class Alignment:
         return stretch
 
     def take_rest(self, num_samples: int) -> Stretch | None:
-        """The same at the end of the context: nothing comes that could begin later."""
+        """The same at the end of the context: nothing comes that could begin later. Silence behind
+        the last word is one more space."""
         self._chars = deque((char, min(sample, num_samples - 1)) for char, sample in self._chars)
+        if not self._chars and int(num_samples / self._samples_per_ms) > self._end_ms:
+            self._chars.append((" ", num_samples - 1))
         return self.take(num_samples)

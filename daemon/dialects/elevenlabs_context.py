@@ -70,9 +70,9 @@ class Context:
         self._stream = owner.new_stream(name, options=options, tempo=tempo)
         self._num_samples = 0
         self._trouble: SegmentTrouble | None = None
-        self._is_pausing = False
         self._has_text = False
         self._has_space = True
+        self._is_closed = False
         self._is_cut = False
         self.is_ended = False
         self.heard_from_s = owner.now_s()
@@ -80,7 +80,7 @@ class Context:
 
     @property
     def is_finishing(self) -> bool:
-        """Its client has closed it, and it still speaks."""
+        """No more text comes, and it still speaks."""
         return self.is_ended and not self._is_cut
 
     # --- text -------------------------------------------------------------------------------------
@@ -88,13 +88,18 @@ class Context:
     def take(self, message: ClientMessage) -> None:
         if self.is_ended:
             if message.close_context:
-                # Said again by Pipecat when what it has closed is interrupted; nobody who wants
-                # the rest says it twice.
-                self.cancel()
+                self._close(message)
             elif message.text.strip():
                 raise TextAfterEnd(f"context {self._name!r} is closed and still speaks")
             return
         self.heard_from_s = self._owner.now_s()
+        try:
+            self._write(message)
+        finally:
+            if message.close_context:
+                self._close(message)
+
+    def _write(self, message: ClientMessage) -> None:
         is_phrase = bool(message.text.strip())
         # What opens a context is a single space, which is none of its text.
         if message.text and (is_phrase or self._has_text):
@@ -102,11 +107,15 @@ class Context:
         if message.flush or (is_phrase and self._owner.wanted.is_auto):
             self._add_space()
             self._stream.flush()
-        if message.close_context:
-            if message.immediate:
-                self.cancel()
-            else:
-                self.end()
+
+    def _close(self, message: ClientMessage) -> None:
+        # Said again by Pipecat when what it has closed is interrupted; nobody who wants the rest
+        # says it twice. A context that ended by itself was not closed.
+        if message.immediate or self._is_closed:
+            self.cancel()
+        else:
+            self._is_closed = True
+            self.end()
 
     def _add(self, text: str) -> None:
         self._stream.add_text(text)
@@ -163,10 +172,7 @@ class Context:
                 work = partial(self._encoder.encode, output.samples)
                 is_costly = self._encoder.is_costly
                 self._waiting += await self._owner.studio.in_pool(work) if is_costly else work()
-                # A pause after a segment's tail goes with the words that it precedes.
-                is_lead_in = output.is_pause and self._is_pausing
-                self._is_pausing = output.is_pause
-                if self._waiting and not is_lead_in:
+                if self._waiting:
                     await self._send(self._alignment.take(self._num_samples))
             case FlushReached():
                 await self._give_held_back()
@@ -192,13 +198,10 @@ class Context:
     async def _send(self, stretch: Stretch | None) -> None:
         self.heard_from_s = self._owner.now_s()  # a client that listens is not silent
         data, self._waiting = self._waiting, b""
-        is_absolute = self._owner.wanted.has_absolute_normalized
-        body: dict[str, object] = {
-            "audio": base64.b64encode(data).decode(),
-            "isFinal": False,
-            "alignment": stretch and stretch.to_wire(),
-            "normalizedAlignment": stretch and stretch.to_wire(is_absolute=is_absolute),
-        }
+        body: dict[str, object] = {"audio": base64.b64encode(data).decode(), "isFinal": False}
+        for table in ("alignment", "normalizedAlignment"):
+            is_absolute = table in self._owner.wanted.absolute
+            body[table] = stretch and stretch.to_wire(is_absolute=is_absolute)
         await self._owner.line.send_json(self._named(body), is_audio=True)
 
     def _named(self, body: dict[str, object]) -> dict[str, object]:

@@ -78,10 +78,10 @@ class Wanted:
     inactivity_s: float
     is_auto: bool
     """Each message is a phrase, to be spoken at once."""
-    has_absolute_normalized: bool
-    """Who asks for `sync_alignment` gets the times of `normalizedAlignment` from the start of the
-    context. ElevenLabs documents them as relative to the message, and its clients disagree: Pipecat
-    adds `alignment` up, LiveKit takes `normalizedAlignment` as absolute, and it alone asks."""
+    absolute: frozenset[str]
+    """The tables whose times count from the start of the context. ElevenLabs documents them as
+    relative to the message, and its clients disagree: Pipecat adds `alignment` up, LiveKit takes
+    the one that it reads as absolute, and it alone asks for `sync_alignment`."""
 
 
 def parse_query(query: Mapping[str, str], info: EngineInfo) -> Wanted:
@@ -93,15 +93,21 @@ def parse_query(query: Mapping[str, str], info: EngineInfo) -> Wanted:
         raise ElevenLabsError(
             400, "invalid_output_format", f"there is no output_format {output[:40]!r}; use {known}"
         )
+    language = _language(query.get("language_code"), info)
     return Wanted(
         output=output,
         format=found,
-        language=_language(query.get("language_code"), info),
+        language=language,
         seed=_seed(query.get("seed")),
         inactivity_s=_inactivity_s(query.get("inactivity_timeout")),
         is_auto=_is_true(query.get("auto_mode")),
-        has_absolute_normalized=_is_true(query.get("sync_alignment")),
+        absolute=_absolute(language) if _is_true(query.get("sync_alignment")) else frozenset(),
     )
+
+
+def _absolute(language: str | None) -> frozenset[str]:
+    """What LiveKit reads: in Chinese, Japanese and Korean the other table."""
+    return frozenset({"alignment" if language in ("zh", "ja", "ko") else "normalizedAlignment"})
 
 
 def _is_true(text: str | None) -> bool:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -63,7 +64,8 @@ class Listener:
         assert starts == sorted(starts)
         for char, start_ms in zip(wire["chars"], starts, strict=True):
             if char == " ":
-                self.words.append((self._word, self._start_ms))
+                if self._word:
+                    self.words.append((self._word, self._start_ms))
                 self._word = ""
             else:
                 if not self._word:
@@ -102,7 +104,10 @@ def test_stretches_cover_the_audio_and_lose_no_word(
             assert listener.now_ms == done_ms
         if done_ms == total_ms:
             break
-    assert alignment.take_rest(total_ms * MS) is None
+    rest = alignment.take_rest(total_ms * MS)
+    if rest is not None:
+        listener.hear(rest.to_wire())
+    assert listener.now_ms == total_ms
     assert [word for word, _start_ms in listener.words] == runs
     if not is_late:
         for (_word, start_ms), word in zip(listener.words, words, strict=True):
@@ -143,6 +148,19 @@ def test_audio_at_another_tempo_has_other_times() -> None:
     stretch = alignment.take(500 * MS)
     assert stretch is not None
     assert (stretch.starts_ms, stretch.end_ms) == ([0, 80, 160, 240, 320], 400)
+
+
+def test_silence_behind_the_last_word_is_covered() -> None:
+    """A break that ends a text; what a client adds up would be less than what it plays."""
+    alignment = Alignment()
+    alignment.add_text("word ")
+    alignment.add_word(timed("word ", word_ms=400, gap_ms=0)[0])
+    assert alignment.take(430 * MS) is not None
+    assert alignment.take(1000 * MS) is None
+    rest = alignment.take_rest(1430 * MS)
+    assert rest is not None
+    assert (rest.chars, rest.base_ms, rest.end_ms) == ([" "], 430, 1430)
+    assert alignment.take_rest(1430 * MS) is None
 
 
 def test_words_without_space_between_them_get_none() -> None:
@@ -226,8 +244,17 @@ def test_queries() -> None:
     language = INFO.languages[0]
     assert query(language_code=f"{language}-XX").language == language
     assert query(seed=str(2**31)).seed == 0
-    assert query(sync_alignment="true").has_absolute_normalized
     assert {item.encoding for item in OUTPUT_FORMATS.values()} <= set(CONTENT_TYPES)
+
+
+def test_livekit_reads_absolute_times_wherever_it_reads() -> None:
+    """In Chinese it takes the other table: counted from the message, all words of a turn came in
+    its first half second."""
+    info = replace(INFO, languages=("en", "zh"))
+    asked = {"sync_alignment": "true"}
+    assert parse_query({}, info).absolute == set()
+    assert parse_query(asked, info).absolute == {"normalizedAlignment"}
+    assert parse_query({**asked, "language_code": "zh"}, info).absolute == {"alignment"}
 
 
 @pytest.mark.parametrize(
