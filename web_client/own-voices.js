@@ -23,6 +23,7 @@ export class NoVoice extends Error {
 }
 
 const LOST = { code: "lost", message: "the connection broke", hint: "Try again." };
+const UNREADABLE = { code: "unreadable", message: "the file cannot be read", hint: "Choose it again." };
 
 export class OwnVoices extends EventTarget {
   constructor(player) {
@@ -47,13 +48,14 @@ export class OwnVoices extends EventTarget {
    * Resolves to `voice_ready`; rejects with `NoVoice`.
    */
   async clone(clip, { name, consent, onProgress = () => {} }) {
+    const sent = clip.size > this.terms?.clip_bytes ? clip : await inMemory(clip);
     const upload = `u${++this._numUploads}`;
     const answers = new Answers();
     this._uploads.set(upload, answers);
     try {
       this._connection.send("voice_upload", { upload, name, bytes: clip.size, consent });
       await answers.next("voice_accepted");
-      await this._sendBytes(clip, { answers, onProgress });
+      await this._sendBytes(sent, { answers, onProgress });
       for (;;) {
         const answer = await answers.next("voice_progress", "voice_ready");
         if (answer.type === "voice_ready") return answer;
@@ -137,6 +139,15 @@ class Answers {
         return message;
       }
     }
+  }
+}
+
+/** Whatever happens to the file, half an upload would keep the next one waiting. */
+async function inMemory(clip) {
+  try {
+    return new Blob([await clip.arrayBuffer()]);
+  } catch {
+    throw new NoVoice(UNREADABLE);
   }
 }
 

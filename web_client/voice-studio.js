@@ -20,6 +20,7 @@ export class VoiceStudio {
     this._own = ownVoices;
     this._onReady = onReady;
     this._isFull = false;
+    this._isMaking = false;
     this._recorder = null;
     this._recorded = null;
     this._ticker = null;
@@ -39,7 +40,7 @@ export class VoiceStudio {
     if (terms === null) return;
     this._find("list").replaceChildren(...voices.map((voice) => this._entry(voice)));
     this._isFull = voices.length >= terms.voices;
-    this._find("send").disabled = this._isFull;
+    this._showButton();
     this._find("full").hidden = !this._isFull;
   }
 
@@ -112,8 +113,13 @@ export class VoiceStudio {
       this._tell("Choose a file, or record something, first.");
       return;
     }
+    if (!clip.size) {
+      this._tell("That file is empty: choose another one.");
+      return;
+    }
     const bar = this._find("progress");
-    this._find("send").disabled = true;
+    this._isMaking = true;
+    this._showButton();
     bar.hidden = false;
     try {
       const ready = await this._own.clone(clip, {
@@ -135,8 +141,13 @@ export class VoiceStudio {
       this._tell(`No voice: ${error.message}. ${error.hint}`);
     } finally {
       bar.hidden = true;
-      this._find("send").disabled = this._isFull;
+      this._isMaking = false;
+      this._showButton();
     }
+  }
+
+  _showButton() {
+    this._find("send").disabled = this._isFull || this._isMaking;
   }
 
   _tell(text) {

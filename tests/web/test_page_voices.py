@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 import sys
 import wave
 from collections.abc import Awaitable, Callable, Sequence
@@ -166,6 +167,7 @@ def test_what_is_wrong_with_a_clip_is_told_and_the_next_one_works() -> None:
         await page.click("#own-send")
         await until_told(stage, "Choose a file")
         for clip, told in (
+            (b"", "That file is empty"),
             (b"SILENT", "No voice: the clip is silent. Send another clip"),
             (b"CRASH", "No voice: the process that makes voices died"),
             (b"x" * 3000, "No voice: 3000 bytes are more than 2000"),
@@ -206,5 +208,50 @@ def test_an_upload_that_is_cut_off_is_told() -> None:
         daemon.daemon.stop()
         await until_told(stage, "No voice: the connection broke")
         assert not await page.is_disabled("#own-send")
+
+    on_stage(scenario)
+
+
+def test_a_file_that_changed_is_told_and_leaves_no_half_upload(tmp_path: Path) -> None:
+    """Edited or deleted after it was chosen, it cannot be read any more: the page said nothing, and
+    the daemon refused the next clip until it had waited for the rest of this one."""
+    clip = tmp_path / "clip.wav"
+    clip.write_bytes(wav(1.0))
+
+    async def scenario(stage: Stage, daemon: Running, engine: CloningSineEngine) -> None:
+        page = stage.page
+        await page.click("#own-voices summary")
+        await page.set_input_files("#own-file", clip)
+        await page.fill("#own-name", "x")
+        await page.check("#own-consent")
+        clip.write_bytes(wav(2.0))
+        os.utime(clip, (1, 1))
+        await page.click("#own-send")
+        await until_told(stage, "No voice: the file cannot be read. Choose it again.")
+        await choose(stage, b"good", name="y")
+        await page.click("#own-send")
+        await until_told(stage, "The voice y is ready")
+
+    on_stage(scenario)
+
+
+def test_a_deletion_does_not_offer_a_second_upload() -> None:
+    """The list that comes after it found the form ready for the next clip, though one was being
+    made, and the daemon refused that."""
+
+    async def scenario(stage: Stage, daemon: Running, engine: CloningSineEngine) -> None:
+        page = stage.page
+        await page.click("#own-voices summary")
+        await choose(stage, b"first", name="first")
+        await page.check("#own-consent")
+        await page.click("#own-send")
+        await page.wait_for_selector("#own-list li")
+        await choose(stage, b"HANG", name="second")
+        await page.check("#own-consent")
+        await page.click("#own-send")
+        await until_told(stage, "Making the voice")
+        await page.click("#own-list button")
+        await page.wait_for_function("() => document.querySelector('#own-list li') === null")
+        assert await page.is_disabled("#own-send")
 
     on_stage(scenario)
