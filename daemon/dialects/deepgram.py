@@ -12,7 +12,8 @@ from websockets.http11 import Response
 
 from daemon.config import SERVER_VERSION
 from daemon.dialects.deepgram_flux import FluxTurns
-from daemon.dialects.deepgram_turns import Turn, Turns
+from daemon.dialects.deepgram_turn import Turn
+from daemon.dialects.deepgram_turns import Turns
 from daemon.dialects.deepgram_wire import (
     AURA_SPEEDS,
     FLUX_SPEEDS,

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from daemon.config import SERVER_VERSION
-from daemon.dialects.deepgram_turns import Turn, Turns
+from daemon.dialects.deepgram_turn import Turn
+from daemon.dialects.deepgram_turns import Turns
 from daemon.dialects.deepgram_wire import (
     FLUX_SPEEDS,
     Close,
