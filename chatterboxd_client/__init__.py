@@ -4,14 +4,9 @@ Of the daemon's files it shares the wire protocol and the errors; it knows nothi
 """
 
 from chatterboxd_client.blocking import BlockingSpeaking, BlockingSpeechClient
+from chatterboxd_client.context import ClientContext, ConnectionLost, ContextEvent, DaemonError
 from chatterboxd_client.listening import Audio, BrokenStream, Timings
-from chatterboxd_client.session import (
-    ClientContext,
-    ConnectionLost,
-    ContextEvent,
-    DaemonError,
-    SpeechClient,
-)
+from chatterboxd_client.session import SpeechClient
 from chatterboxd_client.speaking import NoPlayer, Speaking, Spoken, connected, say
 
 __all__ = [

@@ -5,13 +5,16 @@ A thread of its own runs the event loop, so that audio is read while the program
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, Self, TypeVar, Unpack
 
+from chatterboxd_client.context import ConnectionLost
 from chatterboxd_client.listening import Audio
 from chatterboxd_client.session import SpeechClient
 from chatterboxd_client.speaking import Settings, Speaking, Spoken, say
+from chatterboxd_client.voices import OnProgress
 from daemon.wire.protocol import Begin, Cancelled
+from daemon.wire.voice_messages import VoiceFacts, VoiceReady
 
 Result = TypeVar("Result")
 
@@ -63,10 +66,13 @@ class BlockingSpeechClient:
 
     def close(self) -> None:
         if self._thread.is_alive():
-            self.wait_for(self._client.close())
-            self._stop()
+            try:
+                self.wait_for(self._client.close())
+            finally:
+                self._stop()
 
     def _stop(self) -> None:
+        self.wait_for(_end_tasks())
         self.wait_for(self._loop.shutdown_asyncgens())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -83,13 +89,39 @@ class BlockingSpeechClient:
         speaking = self.wait_for(say(self._client, written, **settings))
         return BlockingSpeaking(self, speaking)
 
+    def clone_voice(
+        self, clip: bytes, *, name: str, consent: bool, on_progress: OnProgress | None = None
+    ) -> VoiceReady:
+        """As `SpeechClient.clone_voice`. `on_progress` is called by the client's own thread."""
+        return self.wait_for(
+            self._client.clone_voice(clip, name=name, consent=consent, on_progress=on_progress)
+        )
+
+    def own_voices(self) -> Sequence[VoiceFacts]:
+        """The voices that this token has had made, oldest first."""
+        return self.wait_for(self._client.own_voices())
+
+    def delete_voice(self, voice: str) -> None:
+        self.wait_for(self._client.delete_voice(voice))
+
     def wait_for(self, work: Coroutine[Any, Any, Result]) -> Result:
+        if self._loop.is_closed():
+            work.close()
+            raise ConnectionLost("this client was closed")
         waiting = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return waiting.result()
         except BaseException:
             waiting.cancel()  # Ctrl-C, say
             raise
+
+
+async def _end_tasks() -> None:
+    """Of texts that were still being written, say."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _next(audio: AsyncIterator[Audio]) -> Audio | None:

@@ -6,7 +6,7 @@ Knows nothing of the daemon's inside; of its files it shares protocol and errors
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
@@ -14,30 +14,21 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from chatterboxd_client.listening import Audio, AudioDecoder, BrokenStream, Timings
+from chatterboxd_client.context import ClientContext, ConnectionLost, DaemonError, Trouble
+from chatterboxd_client.listening import BrokenStream
 from chatterboxd_client.voices import OnProgress, OwnVoices
 from daemon.wire.errors import UnknownType, WireError
 from daemon.wire.protocol import (
-    FORMATS,
     PROTOCOL,
     AudioEnd,
     AudioMessage,
     Begin,
-    Cancel,
     Cancelled,
     ClientMessage,
-    End,
     Failed,
-    Flush,
-    Flushed,
     Open,
     Opened,
-    SegmentStart,
     ServerMessage,
-    TextDelta,
-    Warned,
-    Words,
-    WordTime,
     parse_server_message,
     to_json,
 )
@@ -45,137 +36,6 @@ from daemon.wire.voice_messages import VoiceAnswer, VoiceFacts, VoiceReady
 
 NUM_ENDED_KEPT = 32
 """A cancel may follow the audio_end of this many contexts; docs/protocol.md section 2."""
-
-
-class DaemonError(Exception):
-    """The daemon said no. `failed` is its message."""
-
-    def __init__(self, failed: Failed) -> None:
-        super().__init__(f"{failed.message} ({failed.code}). {failed.hint}")
-        self.failed = failed
-
-
-class ConnectionLost(Exception):
-    """The socket closed before the context ended."""
-
-
-ContextEvent = Audio | SegmentStart | Words | Flushed | Warned | Failed
-_Ending = AudioEnd | Cancelled | Failed
-_Trouble = DaemonError | ConnectionLost | BrokenStream
-
-
-class ClientContext:
-    """One context: text in, events out. Iterate over `events` or `audio` to the end, once."""
-
-    def __init__(self, client: "SpeechClient", name: str) -> None:
-        self.name = name
-        self.timings = Timings(sample_rate=client.begin.sample_rate)
-        self.opened: Opened | None = None
-        self.ending: AudioEnd | Cancelled | None = None
-        """How the context ended, once `events` is exhausted."""
-        self.words: list[WordTime] = []
-        """When each word of the audio so far is heard, in samples of the context."""
-        self._client = client
-        self._inbox: asyncio.Queue[ContextEvent | _Ending | _Trouble] = asyncio.Queue()
-        self._decoder: AudioDecoder | None = None
-        loop = asyncio.get_running_loop()
-        self._opening: asyncio.Future[None] = loop.create_future()
-        self._cancelling: asyncio.Future[Cancelled] | None = None
-
-    async def send_text(self, text: str) -> None:
-        if self.timings.text_sent_at is None and text:
-            self.timings.text_sent_at = time.perf_counter()
-        await self._client.send(TextDelta(context=self.name, text=text))
-
-    async def flush(self) -> None:
-        await self._client.send(Flush(context=self.name))
-
-    async def end(self) -> None:
-        await self._client.send(End(context=self.name))
-
-    async def cancel(self, *, played_ms: float | None = None) -> Cancelled:
-        """Stop the speech and return the acknowledgement. What nobody has read yet is dropped."""
-        if self._cancelling is None:
-            self._cancelling = asyncio.get_running_loop().create_future()
-            while not self._inbox.empty():
-                self._inbox.get_nowait()
-            await self._client.send(Cancel(context=self.name, played_ms=played_ms))
-        return await asyncio.shield(self._cancelling)
-
-    def abort_connection(self) -> None:
-        """Vanish without a farewell, with all contexts of the session: what a pulled cable does."""
-        self._client.abort()
-
-    async def events(self) -> AsyncIterator[ContextEvent]:
-        """What the daemon tells about this context, in order, until the context ends.
-
-        Raises `DaemonError` if an error ends it, `ConnectionLost` or `BrokenStream`.
-        """
-        while self.ending is None:
-            item = await self._inbox.get()
-            if isinstance(item, Exception):
-                raise item
-            if isinstance(item, AudioEnd | Cancelled):
-                self.ending = item
-            else:
-                yield item
-
-    async def audio(self) -> AsyncIterator[Audio]:
-        """The audio alone. Errors that leave the context alive are raised here, too."""
-        async for event in self.events():
-            if isinstance(event, Failed):
-                raise DaemonError(event)
-            if isinstance(event, Audio):
-                yield event
-
-    # The client's reader calls the rest.
-
-    async def wait_until_open(self) -> None:
-        await self._opening
-
-    def on_opened(self, opened: Opened, *, pre_skip: int) -> None:
-        self.opened = opened
-        self._decoder = AudioDecoder(
-            audio_format=FORMATS[opened.format],
-            sample_rate=self.timings.sample_rate,
-            pre_skip=pre_skip,
-        )
-        if not self._opening.done():
-            self._opening.set_result(None)
-
-    def on_audio(self, message: AudioMessage, *, received_at: float) -> None:
-        assert self._decoder is not None, "audio is routed by the number that `opened` gave"
-        samples = self._decoder.decode(message)
-        audio = Audio(sequence=message.sequence, samples=samples, received_at=received_at)
-        self.timings.note(audio)
-        if self._cancelling is None:
-            self._inbox.put_nowait(audio)
-
-    def on_message(self, message: SegmentStart | Words | Flushed | Warned | _Ending) -> None:
-        if isinstance(message, AudioEnd) and message.samples != self.timings.num_samples:
-            raise BrokenStream(
-                f"{message.samples} samples announced, {self.timings.num_samples} came"
-            )
-        if isinstance(message, Failed) and (message.final or self.opened is None):
-            self.on_trouble(DaemonError(message))
-            return
-        if isinstance(message, Words):
-            self.words += message.words
-        if isinstance(message, Cancelled):
-            self.ending = message
-            if self._cancelling and not self._cancelling.done():
-                self._cancelling.set_result(message)
-        if self._cancelling is None or isinstance(message, Cancelled):
-            self._inbox.put_nowait(message)
-
-    def on_trouble(self, trouble: _Trouble) -> None:
-        """The context is over: whoever waits for it learns why."""
-        if not self._opening.done():
-            self._opening.set_exception(trouble)
-            return
-        if self._cancelling and not self._cancelling.done():
-            self._cancelling.set_exception(trouble)
-        self._inbox.put_nowait(trouble)
 
 
 class SpeechClient:
@@ -188,7 +48,8 @@ class SpeechClient:
         self._by_number: dict[int, ClientContext] = {}
         self._ended: list[ClientContext] = []
         self._num_opened = 0
-        self._trouble: _Trouble | None = None
+        self._trouble: Trouble | None = None
+        self._abandoning: set[asyncio.Task[Cancelled]] = set()
         self._own_voices = OwnVoices(
             message_bytes=begin.limits.message_bytes,
             send=self.send,
@@ -251,25 +112,40 @@ class SpeechClient:
         self._num_opened += 1
         context = ClientContext(self, name or f"context-{self._num_opened}")
         previous = self._by_name.get(context.name)
-        if previous is not None and previous not in self._ended:
-            raise ValueError(f"context {context.name!r} is still open")
+        if previous is not None:
+            if previous not in self._ended:
+                raise ValueError(f"context {context.name!r} is still open")
+            previous.forget()
         self._by_name[context.name] = context
-        await self.send(
-            Open(
-                context=context.name,
-                voice=voice,
-                format=format,
-                bitrate=bitrate,
-                seed=seed,
-                language=language,
-                options=options or {},
-                max_lead_ms=max_lead_ms,
-                max_buffer_delay_ms=max_buffer_delay_ms,
-                lexicon=lexicon,
-            )
+        wish = Open(
+            context=context.name,
+            voice=voice,
+            format=format,
+            bitrate=bitrate,
+            seed=seed,
+            language=language,
+            options=options or {},
+            max_lead_ms=max_lead_ms,
+            max_buffer_delay_ms=max_buffer_delay_ms,
+            lexicon=lexicon,
         )
-        await context.wait_until_open()
+        try:
+            await self.send(wish)
+            await context.wait_until_open()
+        except asyncio.CancelledError:
+            self._abandon(context)
+            raise
+        finally:
+            context.stop_waiting()
         return context
+
+    def _abandon(self, context: ClientContext) -> None:
+        """Whoever wanted it is gone; the daemon may open it all the same."""
+        task = asyncio.create_task(context.cancel(), name="speech client abandons a context")
+        self._abandoning.add(task)
+        task.add_done_callback(self._abandoning.discard)
+        # Refused or disconnected: there is nothing to cancel then.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def clone_voice(
         self, clip: bytes, *, name: str, consent: bool, on_progress: OnProgress | None = None
@@ -303,7 +179,7 @@ class SpeechClient:
 
     async def _read(self) -> None:
         """Give every message to its context until the socket closes, then tell the live ones."""
-        trouble: _Trouble = ConnectionLost("the session was closed")
+        trouble: Trouble = ConnectionLost("the session was closed")
         try:
             async for data in self._socket:
                 if isinstance(data, bytes):
@@ -358,5 +234,6 @@ class SpeechClient:
             self._ended.append(context)
         if len(self._ended) > NUM_ENDED_KEPT:
             oldest = self._ended.pop(0)
+            oldest.forget()
             if self._by_name.get(oldest.name) is oldest:
                 del self._by_name[oldest.name]

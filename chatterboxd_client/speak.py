@@ -14,12 +14,15 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.http11 import Response
 
+from chatterboxd_client.context import ClientContext, ConnectionLost, DaemonError
 from chatterboxd_client.listening import (
     AUDIBLE_DBFS,
     AUDIBLE_WINDOW_MS,
@@ -28,7 +31,7 @@ from chatterboxd_client.listening import (
     Timings,
 )
 from chatterboxd_client.player import Player
-from chatterboxd_client.session import ClientContext, ConnectionLost, DaemonError, SpeechClient
+from chatterboxd_client.session import SpeechClient
 from chatterboxd_client.spawn import DaemonDidNotStart, own_daemon
 from chatterboxd_client.speaking import Speaking, say, write_wav
 from daemon.config import ENGINES
@@ -66,6 +69,7 @@ class Wish:
     text: str
     out: Path
     url: str | None
+    token: str | None
     engine: str
     format: str
     voice: str | None
@@ -87,6 +91,7 @@ def parse_arguments(arguments: list[str] | None = None) -> Wish:
         "--out", type=Path, default=Path("speech.wav"), help="the WAV file (default: speech.wav)"
     )
     parser.add_argument("--url", help="speak through this running daemon, such as ws://host:8765")
+    parser.add_argument("--token", help="with --url: if the daemon asks for one")
     parser.add_argument(
         "--engine", choices=ENGINES, default=ENGINES[0], help="of the daemon started here"
     )
@@ -102,6 +107,8 @@ def parse_arguments(arguments: list[str] | None = None) -> Wish:
     known, others = parser.parse_known_args(arguments)
     if others and known.url is not None:
         parser.error(f"with --url, no daemon is started that could take {' '.join(others)}")
+    if known.token is not None and known.url is None:
+        parser.error("--token is for the daemon of --url; one that is started here asks for none")
     return Wish(**vars(known), daemon_arguments=tuple(others))
 
 
@@ -150,20 +157,26 @@ async def _daemon_url(wish: Wish, progress: Progress) -> AsyncIterator[str]:
             raise CannotSpeak(f"the daemon went away: {error}\n{daemon.said()}") from error
 
 
-async def _connect(url: str) -> SpeechClient:
+async def _connect(url: str, token: str | None) -> SpeechClient:
     try:
-        return await SpeechClient.connect(url)
+        return await SpeechClient.connect(url, token=token)
     except InvalidStatus as error:
-        wait_s = error.response.headers.get("Retry-After", "a few")
-        raise CannotSpeak(
-            f"the daemon at {url} is full or shutting down; try again in {wait_s} s"
-        ) from error
+        raise CannotSpeak(_refusal(url, error.response)) from error
     except (InvalidHandshake, InvalidURI, BrokenStream) as error:
         raise CannotSpeak(f"{url} is not a chatterboxd daemon: {error}") from error
     except OSError as error:
         raise CannotSpeak(
             f"nobody answers at {url} ({error}); `make serve` starts a daemon"
         ) from error
+
+
+def _refusal(url: str, response: Response) -> str:
+    if response.status_code == HTTPStatus.UNAUTHORIZED:
+        return f"the daemon at {url} wants another token, or one at all: --token"
+    wait_s = response.headers.get("Retry-After")
+    if wait_s is None:
+        return f"{url} answers {response.status_code} {response.reason_phrase}"
+    return f"the daemon at {url} is full or shutting down; try again in {wait_s} s"
 
 
 async def written_like_by_a_model(text: str) -> AsyncIterator[str]:
@@ -272,7 +285,10 @@ async def speak(wish: Wish) -> Timings:
     check_writable(wish.out)
     progress = Progress()
     try:
-        async with _daemon_url(wish, progress) as url, await _connect(url) as client:
+        async with (
+            _daemon_url(wish, progress) as url,
+            await _connect(url, wish.token) as client,
+        ):
             return await _hear(wish, client, progress)
     except (DaemonError, DaemonDidNotStart) as error:
         raise CannotSpeak(str(error)) from error

@@ -15,19 +15,11 @@ from typing import Self, TypedDict, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from chatterboxd_client.context import ClientContext, ConnectionLost, ContextEvent, DaemonError
 from chatterboxd_client.listening import Audio, BrokenStream, Timings
 from chatterboxd_client.player import Player
-from chatterboxd_client.session import (
-    ClientContext,
-    ConnectionLost,
-    ContextEvent,
-    DaemonError,
-    SpeechClient,
-)
+from chatterboxd_client.session import SpeechClient
 from daemon.wire.protocol import Cancelled, Failed, WordTime
-
-_LONGEST_PIECE = 8_000
-"""Characters of one message: well below the daemon's limit in bytes, whatever the script."""
 
 
 class Settings(TypedDict, total=False):
@@ -37,6 +29,7 @@ class Settings(TypedDict, total=False):
     format: str | None
     bitrate: int | None
     seed: int | None
+    language: str | None
     options: dict[str, float]
     max_lead_ms: int | None
     max_buffer_delay_ms: int | None
@@ -79,14 +72,19 @@ class Speaking:
         return self
 
     async def __aexit__(self, *_exception: object) -> None:
-        if self.context.ending is None:
-            await self.cancel()
+        if not self.context.is_over:
+            # It may end otherwise meanwhile, which is nobody's concern any more.
+            with contextlib.suppress(DaemonError, ConnectionLost, BrokenStream):
+                await self.cancel()
         await self._stop_writing()
 
     async def _write(self, text: str | AsyncIterable[str]) -> None:
         try:
-            async for piece in _pieces(text) if isinstance(text, str) else text:
-                await self.context.send_text(piece)
+            if isinstance(text, str):
+                await self.context.send_text(text)
+            else:
+                async for piece in text:
+                    await self.context.send_text(piece)
             await self.context.end()
         except (ConnectionLost, BrokenStream, DaemonError):
             return  # whoever listens learns of it from the session
@@ -178,11 +176,6 @@ async def say(
 async def connected(url: str, *, token: str | None = None) -> AsyncIterator[SpeechClient]:
     async with await SpeechClient.connect(url, token=token) as client:
         yield client
-
-
-async def _pieces(text: str) -> AsyncIterator[str]:
-    for start in range(0, len(text), _LONGEST_PIECE):
-        yield text[start : start + _LONGEST_PIECE]
 
 
 def write_wav(path: Path, samples: NDArray[np.int16], *, sample_rate: int) -> None:

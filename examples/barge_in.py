@@ -19,6 +19,13 @@ ANSWER = (
 )
 
 
+async def enter() -> None:
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    await reader.readline()
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--url", default="ws://127.0.0.1:8765")
@@ -27,12 +34,13 @@ async def main() -> None:
     async with connected(wanted.url, token=wanted.token) as client:
         speaking = await say(client, ANSWER)
         playing = asyncio.create_task(speaking.play())
-        interrupting = asyncio.create_task(asyncio.to_thread(sys.stdin.readline))
+        interrupting = asyncio.create_task(enter())
         await asyncio.wait({playing, interrupting}, return_when=asyncio.FIRST_COMPLETED)
         if not playing.done():
             cancelled = await speaking.cancel()
             sys.stdout.write(f"heard:     {cancelled.text_spoken}\n")
             sys.stdout.write(f"not heard: {cancelled.text_remaining}\n")
+        interrupting.cancel()
         await playing
 
 

@@ -8,6 +8,9 @@ From the checkout (PYTHONPATH=. or its folder as the current one); a daemon runs
 
 import argparse
 import asyncio
+import codecs
+import os
+import stat
 import sys
 from collections.abc import AsyncIterator
 
@@ -16,14 +19,16 @@ from chatterboxd_client import connected, say
 
 async def tokens() -> AsyncIterator[str]:
     """Whatever has been written so far, as soon as it is there."""
-    loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    rest = b""
+    if stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode):  # a file, which the loop cannot wait for
+        reader.feed_data(sys.stdin.buffer.read())
+        reader.feed_eof()
+    else:
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     while piece := await reader.read(4096):
-        rest += piece
-        text = rest.decode(errors="ignore")  # a character may be cut in two
-        rest = rest[len(text.encode()) :]
+        text = decoder.decode(piece)  # a character may be cut in two
         sys.stderr.write(text)
         yield text
 
@@ -41,9 +46,9 @@ async def main() -> None:
         else:
             spoken = await speaking.collect()
             spoken.write_wav(wanted.out)
-    sys.stderr.write(
-        f"\nfirst audio {spoken.timings.first_audio_ms:.0f} ms after the first token\n"
-    )
+    first_audio_ms = spoken.timings.first_audio_ms
+    if first_audio_ms is not None:
+        sys.stderr.write(f"\nfirst audio {first_audio_ms:.0f} ms after the first token\n")
 
 
 if __name__ == "__main__":

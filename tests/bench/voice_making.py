@@ -33,8 +33,9 @@ from chatterbox.config import ListeningConfig
 from chatterbox.engine import ChatterboxEngine
 from chatterbox.loading import load_engine
 from chatterbox.variants import VARIANTS
+from chatterboxd_client.context import DaemonError
 from chatterboxd_client.listening import Audio
-from chatterboxd_client.session import DaemonError, SpeechClient
+from chatterboxd_client.session import SpeechClient
 from daemon.config import Config
 from daemon.server import Daemon
 from tests.model.listening_checkpoint import write_clip, write_listeners

@@ -7,8 +7,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from chatterboxd_client.context import ContextEvent
 from chatterboxd_client.listening import Audio
-from chatterboxd_client.session import ContextEvent, SpeechClient
+from chatterboxd_client.session import SpeechClient
 from chatterboxd_client.spawn import own_daemon
 from daemon.wire.protocol import AudioEnd, SegmentStart, Warned, Words
 

@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from chatterboxd_client.context import ClientContext, ConnectionLost, DaemonError
 from chatterboxd_client.listening import Audio
-from chatterboxd_client.session import ClientContext, ConnectionLost, DaemonError, SpeechClient
+from chatterboxd_client.session import SpeechClient
 from chatterboxd_client.spawn import own_daemon
 from daemon.wire.protocol import AudioEnd, Cancelled
 

@@ -18,8 +18,9 @@ from chatterbox.conditioning.speech_tokenizer import SpeechTokenizer
 from chatterbox.conditioning.voice_encoder import VoiceEncoder
 from chatterbox.config import ModelConfig
 from chatterbox.variants import VARIANTS
+from chatterboxd_client.context import DaemonError
 from chatterboxd_client.listening import Audio
-from chatterboxd_client.session import DaemonError, SpeechClient
+from chatterboxd_client.session import SpeechClient
 from chatterboxd_client.spawn import own_daemon
 from tests.e2e.test_official_shapes import small, write_folder
 from tests.model.listening_checkpoint import SMALL, write_clip

@@ -16,8 +16,10 @@ from wyoming.info import Describe, Info
 from chatterboxd_client.spawn import own_daemon
 from daemon.dialects.openai_wire import AUDIO_FORMATS
 from tests.e2e.wire import Running, run, running
+from tests.fakes import RecordingEngine
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+LONGEST_S = 50
 
 
 async def example(name: str, *arguments: str, text: str = "", path: str = "") -> tuple[str, str]:
@@ -33,11 +35,17 @@ async def example(name: str, *arguments: str, text: str = "", path: str = "") ->
         input=text,
         capture_output=True,
         text=True,
-        timeout=15,
+        timeout=LONGEST_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout, done.stderr
+
+
+def fake_player(folder: Path) -> None:
+    player = folder / "aplay"
+    player.write_text("#!/bin/sh\ncat > /dev/null\n")
+    player.chmod(0o755)
 
 
 def seconds_of(path: Path) -> float:
@@ -61,11 +69,58 @@ def test_tokens_on_standard_input_become_a_file(tmp_path: Path) -> None:
     run(with_daemon(talk))
 
 
+def test_any_standard_input_will_do(tmp_path: Path) -> None:
+    """A file ended in a trace, so did silence, and what followed a broken byte was said twice."""
+
+    async def talk(daemon: Running) -> None:
+        for number, text in enumerate((b"From a file.", b"Two \xff words.", b" ")):
+            written, out = tmp_path / f"{number}.txt", tmp_path / f"{number}.wav"
+            written.write_bytes(text)
+            with written.open("rb") as file:
+                done = await asyncio.to_thread(
+                    subprocess.run,
+                    [
+                        *(sys.executable, str(ROOT / "examples" / "llm_to_speech.py")),
+                        *("--url", daemon.url, "--out", str(out)),
+                    ],
+                    cwd=ROOT,
+                    env={**os.environ, "PYTHONPATH": str(ROOT)},
+                    stdin=file,
+                    capture_output=True,
+                    timeout=LONGEST_S,
+                    check=False,
+                )
+            assert done.returncode == 0, done.stderr
+            assert done.stderr.startswith(text.replace(b"\xff", "\ufffd".encode()))
+            assert (seconds_of(out) > 0.3) == bool(text.strip())
+
+    run(with_daemon(talk))
+
+
+def test_barge_in_ends_when_all_was_heard(tmp_path: Path) -> None:
+    """Nobody interrupts: it must not wait for an Enter before it ends."""
+    fake_player(tmp_path)
+
+    async def talk() -> None:
+        async with running(build=lambda: RecordingEngine(samples_per_char=50)) as daemon:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, str(ROOT / "examples" / "barge_in.py"), "--url", daemon.url),
+                cwd=ROOT,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": str(ROOT),
+                    "PATH": f"{tmp_path}:{os.environ['PATH']}",
+                },
+                stdin=asyncio.subprocess.PIPE,
+            )
+            assert await process.wait() == 0
+
+    run(talk())
+
+
 def test_barge_in_prints_what_was_heard(tmp_path: Path) -> None:
     """Interrupted by the Enter on its input, before anything was heard."""
-    player = tmp_path / "aplay"
-    player.write_text("#!/bin/sh\ncat > /dev/null\n")
-    player.chmod(0o755)
+    fake_player(tmp_path)
 
     async def talk(daemon: Running) -> None:
         out, _errors = await example(

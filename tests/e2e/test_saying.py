@@ -1,6 +1,7 @@
 """`say`, awaited and blocking, against a real daemon: strings, growing texts, cancel, play."""
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -11,13 +12,14 @@ import pytest
 
 from chatterboxd_client import (
     BlockingSpeechClient,
+    ConnectionLost,
     DaemonError,
     NoPlayer,
     SpeechClient,
     connected,
     say,
-    speaking,
 )
+from tests.e2e.test_voices import ANNA, studio
 from tests.e2e.wire import Running, run, running
 from tests.fakes import RecordingEngine
 
@@ -34,9 +36,7 @@ def slow() -> RecordingEngine:
     return RecordingEngine(samples_per_step=2400, cost_s=0.02)
 
 
-def test_a_string_and_a_growing_text_are_the_same_speech(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_string_and_a_growing_text_are_the_same_speech(tmp_path: Path) -> None:
     """A lost piece, or an end that comes before the last, would be heard."""
 
     async def talk() -> None:
@@ -46,11 +46,46 @@ def test_a_string_and_a_growing_text_are_the_same_speech(
             assert whole.samples.size == grown.samples.size > 24_000
             assert whole.cancelled is None
             assert whole.timings.first_audio_ms is not None
-            monkeypatch.setattr(speaking, "_LONGEST_PIECE", 5)
-            cut = await (await say(client, TEXT)).collect()
-            np.testing.assert_array_equal(cut.samples, whole.samples)
             whole.write_wav(tmp_path / "a.wav")
             assert (tmp_path / "a.wav").stat().st_size == 44 + 2 * whole.samples.size
+
+    run(talk())
+
+
+def test_a_long_text_goes_in_messages_that_the_daemon_takes() -> None:
+    """Where an operator allows short messages only, whatever was said ended the session."""
+
+    def quick() -> RecordingEngine:
+        return RecordingEngine(samples_per_char=100)
+
+    async def talk() -> None:
+        async with (
+            running(build=quick, max_message_bytes=1024) as daemon,
+            connected(daemon.url) as client,
+        ):
+            text = "A sentence of some length, and one more after it. " * 50
+            spoken = await (await say(client, text, language="en", max_lead_ms=60_000)).collect()
+            assert spoken.words[-1].end >= len(text) - 5
+
+    run(talk())
+
+
+def test_who_leaves_after_busy_is_not_kept() -> None:
+    """`async with say(…)` waited for ever for the acknowledgement of a context that was no more."""
+
+    def slow_one() -> RecordingEngine:
+        return RecordingEngine(num_slots=1, samples_per_step=240, cost_s=0.05)
+
+    async def talk() -> None:
+        async with (
+            running(build=slow_one, num_slots=1, max_wait_ms=50) as daemon,
+            connected(daemon.url) as client,
+            await say(client, "The only slot is taken by this. " * 5),
+        ):
+            await daemon.until(lambda: bool(daemon.engine.diary.busy))
+            with pytest.raises(DaemonError, match="busy"):
+                async with await say(client, "Me too!") as second:
+                    await second.collect()
 
     run(talk())
 
@@ -182,6 +217,68 @@ def test_blocking_calls_do_the_same() -> None:
             await asyncio.to_thread(use, daemon)
 
     run(talk())
+
+
+def test_a_blocking_client_has_voices_made() -> None:
+    """A script that makes a voice of a clip had to start an event loop for it."""
+
+    def use(daemon: Running) -> None:
+        states: list[str] = []
+        with BlockingSpeechClient(daemon.url, token=ANNA) as client:
+            ready = client.clone_voice(
+                b"clip" * 50_000,
+                name="Me",
+                consent=True,
+                on_progress=lambda state, _ahead: states.append(state),
+            )
+            assert states == ["making"]
+            assert client.say(TEXT, voice=ready.voice).collect().samples.size
+            assert [voice.voice for voice in client.own_voices()] == [ready.voice]
+            client.delete_voice(ready.voice)
+            assert not client.own_voices()
+            with pytest.raises(DaemonError, match="consent"):
+                client.clone_voice(b"clip", name="Me", consent=False)
+
+    async def talk() -> None:
+        async with studio() as daemon:
+            await asyncio.to_thread(use, daemon)
+
+    run(talk())
+
+
+def test_a_blocking_client_may_leave_anything_behind(caplog: pytest.LogCaptureFixture) -> None:
+    """A text that is still being written, and a daemon that is gone: `close` must end its thread,
+    and asyncio has nothing to complain of."""
+    written = threading.Event()
+
+    def pieces() -> Iterator[str]:
+        yield "Hello. "
+        written.wait(20)
+        yield "Too late."
+
+    def use(daemon: Running) -> None:
+        with BlockingSpeechClient(daemon.url) as client:
+            for _audio in client.say(pieces()):
+                break
+        written.set()
+        with pytest.raises(ConnectionLost, match="closed"):
+            client.say(TEXT)
+        with BlockingSpeechClient(daemon.url) as lost:
+            asyncio.run_coroutine_threadsafe(_abort(lost), lost._loop).result()
+            with pytest.raises(ConnectionLost):
+                lost.say(TEXT).collect()
+
+    async def _abort(client: BlockingSpeechClient) -> None:
+        client._client.abort()
+
+    async def talk() -> None:
+        async with running() as daemon:
+            await asyncio.to_thread(use, daemon)
+
+    run(talk())
+    gc.collect()
+    assert not [thread for thread in threading.enumerate() if thread.name == "speech client"]
+    assert not caplog.records
 
 
 def test_nobody_there_is_an_error_and_leaves_no_thread() -> None:

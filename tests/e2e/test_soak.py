@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from chatterboxd_client.session import ClientContext, DaemonError, SpeechClient
+from chatterboxd_client.context import ClientContext, DaemonError
+from chatterboxd_client.session import SpeechClient
 from chatterboxd_client.spawn import own_daemon
 
 WARM_UP_S = 15.0

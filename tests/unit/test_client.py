@@ -1,20 +1,21 @@
 """The client against a scripted connection: no socket, no daemon."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
 import numpy as np
-import opuslib_next
 import pytest
 from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection
 
-from chatterboxd_client.listening import Audio, AudioDecoder, BrokenStream, Timings, is_audible
-from chatterboxd_client.session import ClientContext, ConnectionLost, DaemonError, SpeechClient
+from chatterboxd_client.context import ClientContext, ConnectionLost, DaemonError
+from chatterboxd_client.listening import BrokenStream
+from chatterboxd_client.session import SpeechClient
+from chatterboxd_client.speaking import say
 from daemon.wire.protocol import (
-    PRE_SKIP_48K,
     AudioEnd,
     AudioFormat,
     AudioMessage,
@@ -25,13 +26,13 @@ from daemon.wire.protocol import (
     Opened,
     OpusFacts,
     SegmentStart,
+    TextDelta,
     Words,
     WordTime,
     to_json,
 )
 
 RATE = 24_000
-PACKET = 480
 BEGIN = Begin(
     server="0",
     model="scripted",
@@ -44,7 +45,7 @@ BEGIN = Begin(
     options=(),
     slots=1,
     limits=Limits(
-        message_bytes=1,
+        message_bytes=80,
         text_chars=1,
         contexts=1,
         messages_per_s=1,
@@ -318,6 +319,116 @@ def test_a_lost_connection_reaches_every_waiting_reader() -> None:
     with_client(answer, scenario)
 
 
+def test_a_context_that_failed_has_nothing_to_cancel() -> None:
+    """Whoever left `async with say(…)` after `busy` waited for ever: nobody acknowledges the cancel
+    of a context that is no more. Nor may a second look at its events wait for what never comes."""
+
+    def answer(message: dict[str, Any]) -> list[str | bytes]:
+        name = message["context"]
+        return [opened(name) if message["type"] == "open" else failed(name, final=True)]
+
+    async def scenario(client: SpeechClient, socket: ScriptedSocket) -> None:
+        with pytest.raises(DaemonError, match="busy"):
+            async with await say(client, "Hi") as speaking:
+                await speaking.collect()
+        assert [message["type"] for message in socket.sent] == ["open", "text", "end"]
+        with pytest.raises(DaemonError, match="busy"):
+            await speaking.cancel()
+        with pytest.raises(DaemonError, match="busy"):
+            await speaking.collect()
+
+    with_client(answer, scenario)
+
+
+def test_leaving_what_was_said_to_its_end_cancels_nothing() -> None:
+    """The daemon has ended the context, though nobody has read so far."""
+
+    def answer(message: dict[str, Any]) -> list[str | bytes]:
+        name = message["context"]
+        answers = {"open": opened(name), "end": audio_end(name, samples=0)}
+        return [answers[message["type"]]] if message["type"] in answers else []
+
+    async def scenario(client: SpeechClient, socket: ScriptedSocket) -> None:
+        async with await say(client, "Hi") as speaking:
+            while not speaking.context.is_over:  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0)
+        assert socket.sent[-1]["type"] == "end"
+
+    with_client(answer, scenario)
+
+
+def test_whoever_stops_waiting_for_a_context_leaves_none_behind() -> None:
+    """A timeout around `open`: the daemon opens it a moment later, and it would hold its place, and
+    its name, for as long as the session lives."""
+
+    def answer(message: dict[str, Any]) -> list[str | bytes]:
+        if message["type"] == "open" and message.get("voice") == "slow":
+            return []
+        if message["type"] == "open":
+            return [opened("x")]
+        cancelled = Cancelled(
+            context="x", text_spoken="", text_remaining="", played_ms=0, samples_sent=0
+        )
+        return [opened("x"), to_json(cancelled)]
+
+    async def scenario(client: SpeechClient, socket: ScriptedSocket) -> None:
+        waiting = asyncio.create_task(client.open("x", voice="slow"))
+        while not socket.sent:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        with pytest.raises(ValueError, match="still open"):
+            await client.open("x")
+        while len(socket.sent) < 2:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0)
+        assert socket.sent[-1] == {"type": "cancel", "context": "x"}
+        while True:
+            with contextlib.suppress(ValueError):
+                await client.open("x")
+                break
+            await asyncio.sleep(0)
+
+    with_client(answer, scenario)
+
+
+def test_an_old_context_cannot_cancel_who_has_its_name_now() -> None:
+    """`cancel` goes by name: that of a context which ended long ago is another's."""
+
+    def answer(message: dict[str, Any]) -> list[str | bytes]:
+        return [opened("x"), audio_end("x", samples=0)] if message["type"] == "open" else []
+
+    async def scenario(client: SpeechClient, socket: ScriptedSocket) -> None:
+        old = await client.open("x")
+        assert [event async for event in old.events()] == []
+        await client.open("x")
+        with pytest.raises(ValueError, match="long ago"):
+            await old.cancel()
+        assert socket.sent[-1]["type"] == "open"
+
+    with_client(answer, scenario)
+
+
+@pytest.mark.parametrize("text", ["Hello there, " * 9, "你好" * 20, "\0" * 30, "😀" * 20, ""])
+def test_no_message_is_longer_than_the_daemon_allows(text: str) -> None:
+    """A page in one piece ended the whole session: 1009, message too big."""
+
+    def answer(message: dict[str, Any]) -> list[str | bytes]:
+        return [opened("x")] if message["type"] == "open" else []
+
+    async def scenario(client: SpeechClient, socket: ScriptedSocket) -> None:
+        context = await client.open("x")
+        await context.send_text(text)
+        sent = [message for message in socket.sent if message["type"] == "text"]
+        assert "".join(message["text"] for message in sent) == text
+        most = max(
+            len(to_json(TextDelta(context="x", text=part["text"])).encode()) for part in sent
+        )
+        assert most <= BEGIN.limits.message_bytes
+
+    with_client(answer, scenario)
+
+
 def test_unknown_messages_are_ignored() -> None:
     """v1 may grow: a message type that this client does not know must not end its session."""
 
@@ -329,80 +440,3 @@ def test_unknown_messages_are_ignored() -> None:
         assert [event async for event in context.events()] == []
 
     with_client(answer, scenario)
-
-
-def opus_messages(signal: NDArray[np.int16], *, pre_skip: int) -> list[AudioMessage]:
-    """What a daemon sends for this signal, by section 3 of docs/protocol.md."""
-    encoder = opuslib_next.Encoder(RATE, 1, opuslib_next.APPLICATION_AUDIO)
-    encoder.bitrate = 96_000
-    num_packets = -(-(len(signal) + pre_skip) // PACKET)
-    padded = np.zeros(num_packets * PACKET, np.int16)
-    padded[: len(signal)] = signal
-    messages = []
-    num_left = len(signal)
-    for index in range(num_packets):
-        part = padded[index * PACKET : (index + 1) * PACKET]
-        num_samples = min(num_left, PACKET - (pre_skip if index == 0 else 0))
-        num_left -= num_samples
-        messages.append(
-            AudioMessage(
-                format=AudioFormat.OPUS,
-                number=1,
-                sequence=index,
-                num_samples=num_samples,
-                payload=encoder.encode(part.tobytes(), PACKET),
-            )
-        )
-    return messages
-
-
-def test_opus_comes_back_aligned_and_at_full_length() -> None:
-    """Pre-skip counted at the wrong rate (312 instead of 156) shifts the audio by 6.5 ms."""
-    time_s = np.arange(5_000) / RATE
-    signal = (8_000 * np.sin(2 * np.pi * (300 + 2_000 * time_s) * time_s)).astype(np.int16)
-    decoder = AudioDecoder(audio_format=AudioFormat.OPUS, sample_rate=RATE, pre_skip=PRE_SKIP_48K)
-    parts = [decoder.decode(message) for message in opus_messages(signal, pre_skip=156)]
-    decoded = np.concatenate(parts)
-    assert len(decoded) == len(signal)
-    assert len(parts[0]) == PACKET - 156
-    assert np.corrcoef(decoded[240:-240], signal[240:-240])[0, 1] > 0.98
-
-
-def test_a_broken_opus_packet_is_named() -> None:
-    """libopus's error must surface as the stream's fault, not as a foreign exception."""
-    decoder = AudioDecoder(audio_format=AudioFormat.OPUS, sample_rate=RATE, pre_skip=312)
-    message = AudioMessage(
-        format=AudioFormat.OPUS, number=1, sequence=0, num_samples=1, payload=b"\xff\xff\xff"
-    )
-    with pytest.raises(BrokenStream, match="does not decode"):
-        decoder.decode(message)
-
-
-def test_audible_means_ten_loud_milliseconds() -> None:
-    """A click or codec noise before the speech would otherwise count as first audio."""
-    tone = np.full(240, 200, np.int16)  # -44 dBFS
-    hiss = np.full(2_400, 60, np.int16)  # -55 dBFS
-    click = np.zeros(240, np.int16)
-    click[7] = 1_000
-    assert is_audible(np.concatenate([hiss[:240], tone]), sample_rate=RATE)
-    assert not is_audible(hiss, sample_rate=RATE)
-    assert not is_audible(np.zeros(480, np.int16), sample_rate=RATE)
-    assert is_audible(np.concatenate([click, click * 3]), sample_rate=RATE)
-    assert not is_audible(np.zeros(0, np.int16), sample_rate=RATE)
-
-
-def test_first_audio_waits_for_the_first_audible_packet() -> None:
-    """Leading silence must not flatter the figure; the gap is what a listener would have missed."""
-    timings = Timings(sample_rate=RATE, text_sent_at=10.0)
-    assert timings.first_audio_ms is None
-    assert timings.real_time_factor is None
-    silence, tone = np.zeros(480, np.int16), np.full(480, 5_000, np.int16)
-    timings.note(Audio(sequence=0, samples=silence, received_at=10.1))
-    assert timings.first_audio_ms is None
-    timings.note(Audio(sequence=1, samples=tone, received_at=10.15))
-    timings.note(Audio(sequence=2, samples=tone, received_at=10.16))
-    assert timings.first_audio_ms == pytest.approx(150)
-    assert timings.audio_s == pytest.approx(0.06)
-    assert timings.real_time_factor == pytest.approx(0.16 / 0.06)
-    # Packet 0 lasts until 10.12; packet 1 comes at 10.15.
-    assert timings.worst_gap_s == pytest.approx(0.03)
