@@ -17,6 +17,8 @@ from chatterbox.api import Lexicon, phonemes_of
 _APOSTROPHES: Final = "'’"
 _UNSPACED: Final = "\u3000"
 """From here on, scripts have no spaces: every character is a part of its own."""
+LONGEST_TEXT_CHARS: Final = 1000
+"""What a text may grow to: it is read on the thread on which everybody's speech is made."""
 _PLACEHOLDER: Final = "zqx"
 """Begins words that no text holds; they keep the place of phonemes while the text is normalised."""
 
@@ -85,6 +87,8 @@ class Rewritten:
     """Words of `text` that stand for phonemes."""
     unsaid: tuple[str, ...] = ()
     """Words whose phonemes the model does not take; they are as written."""
+    no_room: tuple[str, ...] = ()
+    """Words that are as written because the text would have become too long."""
     edits: tuple[_Edit, ...] = ()
 
     def as_written(self, start: int, end: int) -> tuple[int, int]:
@@ -111,29 +115,63 @@ def rewrite(
     """`spared` are stretches, in order, that no lexicon touches; `phonemes` as in `EngineInfo`."""
     if not lexicons:
         return Rewritten(text)
-    pieces: list[str] = []
-    edits: list[_Edit] = []
-    sounds: dict[str, str] = {}
-    unsaid: dict[str, None] = {}
-    done, length = 0, 0
+    draft = _Draft(text, phonemes)
     for start, end, said in _found(text, lexicons, spared):
-        sound = phonemes_of(said)
-        if sound is not None:
-            if not set(sound) <= set(phonemes):
-                unsaid[text[start:end]] = None
-                continue
-            said = _placeholder(text, len(sounds))
-            sounds[said] = sound
+        draft.replace(start, end, said)
+    return draft.finished()
+
+
+class _Draft:
+    """A text up to the last word that was replaced."""
+
+    def __init__(self, text: str, phonemes: str) -> None:
+        self._text = text
+        self._phonemes = frozenset(phonemes)
+        self._pieces: list[str] = []
+        self._edits: list[_Edit] = []
+        self._sounds: dict[str, str] = {}
+        self._unsaid: dict[str, None] = {}
+        self._no_room: dict[str, None] = {}
+        self._room = max(0, LONGEST_TEXT_CHARS - len(text))
+        self._done = 0  # characters of the text, and of what is said instead
+        self._length = 0
+
+    def replace(self, start: int, end: int, said: str) -> None:
+        """If the model and the room allow it."""
+        word, sound = self._text[start:end], phonemes_of(said)
+        growth = len(said) - len(word)
+        if sound is not None and not self._phonemes.issuperset(sound):
+            self._unsaid[word] = None
+        elif growth > self._room:
+            self._no_room[word] = None
+        else:
+            self._room -= growth
+            if sound is not None:
+                said = _placeholder(self._text, len(self._sounds))
+                self._sounds[said] = sound
+            self._put(start, end, said)
+
+    def _put(self, start: int, end: int, said: str) -> None:
+        between = self._text[self._done : start]
         # "&" said as "and" must not make one word of "AT&T".
-        before = text[done:start] or "".join(pieces[-1:])
-        said = " " * _joins(before, said) + said + " " * _joins(said, text[end : end + 1])
-        length += start - done
-        pieces += [text[done:start], said]
-        edits.append(_Edit(start, end, length, length + len(said)))
-        length += len(said)
-        done = end
-    pieces.append(text[done:])
-    return Rewritten("".join(pieces), sounds, tuple(unsaid), tuple(edits))
+        if _joins(between or "".join(self._pieces[-1:]), said):
+            said = " " + said
+        if _joins(said, self._text[end : end + 1]):
+            said += " "
+        self._pieces += [between, said]
+        new_start = self._length + len(between)
+        self._length = new_start + len(said)
+        self._edits.append(_Edit(start, end, new_start, self._length))
+        self._done = end
+
+    def finished(self) -> Rewritten:
+        return Rewritten(
+            "".join([*self._pieces, self._text[self._done :]]),
+            sounds=self._sounds,
+            unsaid=tuple(self._unsaid),
+            no_room=tuple(self._no_room),
+            edits=tuple(self._edits),
+        )
 
 
 def _joins(before: str, after: str) -> bool:

@@ -13,6 +13,11 @@ from chatterbox.text.markdown import without_markup
 from chatterbox.text.rules import Rule, apply
 from chatterbox.text.web import spoken_addresses
 
+# "3-4-3-4-…", "S'S'S…", "xAxA…": reading such a word takes a time that grows with the cube of its
+# length, seconds in which nobody would be heard. The longest real ones have 45 letters.
+_NO_WORD: Final = re.compile(r"(?<!\S)\S{49,}")
+_JOINED: Final = re.compile(r"(?<=\w)['.-]+(?=\w)")
+_TOO_LONG: Final = re.compile(r"(\S{48})(?=\S)")
 _PUNCTUATION: Final = (
     Rule(re.compile(r"[ \t]*\n[ \t]*(?:\n\s*)+"), ". ", hint="\n"),
     Rule(re.compile(r"\s+"), " "),
@@ -37,6 +42,7 @@ _PUNCTUATION: Final = (
     Rule(re.compile(r"(?<!\.)\.\.(?!\.)"), "...", hint="."),
     Rule(re.compile(r"(?<!\.)\.([!?])|([!?])\.+"), lambda m: m[1] or m[2], hint="."),
     Rule(re.compile(r"(?<=[,;:!?])(?=[^\W\d])"), " ", hint=",;:!?"),
+    Rule(_NO_WORD, lambda m: _TOO_LONG.sub(r"\1 ", _JOINED.sub(" ", m[0]))),
 )
 _SPOKEN: Final = re.compile(r"[^\W_]")
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from chatterbox.api import Segment
 from chatterbox.text.front_end import Encoded, FrontEnd, TextWarning, TokenSpan
-from chatterbox.text.lexicon import Rewritten, rewrite
+from chatterbox.text.lexicon import LONGEST_TEXT_CHARS, Rewritten, rewrite
 from chatterbox.text.tags import with_tags
 
 _RUN: Final = re.compile(r"\S+")
@@ -29,17 +29,23 @@ def read(front_end: FrontEnd, segment: Segment) -> Encoded:
     left_out = dict.fromkeys((*tagged.left_out, *put_in.left_out))
     return replace(
         encoded,
-        warnings=[*_complaints(left_out, rewritten.unsaid), *encoded.warnings],
+        warnings=[*_complaints(left_out, rewritten), *encoded.warnings],
         words=_as_written(encoded.words, rewritten, segment.text),
     )
 
 
-def _complaints(tags: Iterable[str], words: Iterable[str]) -> Iterable[TextWarning]:
+def _complaints(tags: Iterable[str], rewritten: Rewritten) -> Iterable[TextWarning]:
     for tag in tags:
         yield TextWarning("skipped_tag", f"left out: this model has no {tag}")
-    for word in words:
+    for word in rewritten.unsaid:
         message = f"this model has no such phonemes as the lexicon asks for in {word!r}"
         yield TextWarning("lexicon_phonemes", message)
+    for word in rewritten.no_room:
+        message = (
+            f"read as written: {word!r}; with what the lexicon says the segment would have more"
+            f" than {LONGEST_TEXT_CHARS} characters"
+        )
+        yield TextWarning("lexicon_too_long", message)
 
 
 def _as_written(words: Sequence[TokenSpan], rewritten: Rewritten, text: str) -> Sequence[TokenSpan]:

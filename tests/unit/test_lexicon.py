@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatterbox.api import TAGS, Lexicon, phonemes_of
-from chatterbox.text.lexicon import Rewritten, rewrite
+from chatterbox.text.lexicon import LONGEST_TEXT_CHARS, Rewritten, rewrite
 from chatterbox.text.tags import with_tags
 
 ENTRIES = {
@@ -157,6 +157,23 @@ def num_calls(text: str, lexicon: Lexicon) -> int:
     rewrite(text, (lexicon,), spared=(), phonemes="")
     sys.setprofile(None)
     return events["call"] + events["c_call"]
+
+
+def test_a_text_does_not_grow_without_bound() -> None:
+    """240 characters became 24,000 by a client's lexicon, which took half a minute to read, on the
+    thread on which everybody's speech is made, and half an hour to say.
+    """
+    text = "a b " * 60
+    done = rewritten(text, {"a": "x" * 200, "b": "c"})
+    assert len(done.text) <= LONGEST_TEXT_CHARS
+    assert done.text.count("x" * 200) == 3
+    assert done.text.count("a ") == 57
+    assert done.text.count("c") == 60
+    assert done.no_room == ("a",)
+    phonemes = rewritten(text, {"a": f"/{'x' * 198}/"}, phonemes="x")
+    assert sum(map(len, phonemes.sounds.values())) <= LONGEST_TEXT_CHARS
+    assert phonemes.no_room == ("a",)
+    assert phonemes.text.count("a ") + len(phonemes.sounds) >= 60
 
 
 def test_a_lexicon_that_is_gone_is_forgotten() -> None:

@@ -127,6 +127,13 @@ def test_a_lexicon_may_put_in_tags() -> None:
     assert not laughing.warnings
 
 
+def test_a_word_without_room_is_read_as_written_and_told() -> None:
+    """Words that are dropped without a word would be missed by nobody but the listener."""
+    found = encoded(PHONEMES, "Say a " + "b " * 20, {"b": "be " * 66, "a": "eh"})
+    assert [warning.code for warning in found.warnings] == ["lexicon_too_long"]
+    assert "'b'" in found.warnings[0].message
+
+
 @pytest.mark.parametrize("front_end", [EnglishFrontEnd, TurboFrontEnd])
 def test_official_models_take_words_only(front_end: type[EnglishFrontEnd | TurboFrontEnd]) -> None:
     """Phonemes would be spelled out as letters: the word is read as written, and it is said why."""

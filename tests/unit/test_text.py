@@ -2,8 +2,11 @@
 # ruff: noqa: RUF001 (the texts hold look-alike characters on purpose)
 
 import re
+import sys
 import time
+from collections import Counter
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from hypothesis import given, settings
@@ -131,29 +134,56 @@ SHAPES = """
 """
 
 
+@pytest.fixture(scope="module")
+def plain_s() -> float:
+    """How long this machine takes for 10,000 characters of prose."""
+    return _seconds((" ".join(PLAIN) * 20)[:10_000])
+
+
 @pytest.mark.parametrize(
     "shape", [*SHAPES.split(), " ", "\n", "1 ", "a ", "- ", "| ", "Jan. ", "on Elm "]
 )
-def test_cost_is_linear(shape: str) -> None:
-    """Guards against a pattern that backtracks: a message of 10,000 odd characters stalls all."""
-    text = shape * (10_000 // len(shape))
-    start = time.process_time()
-    normalise(text)
-    assert time.process_time() - start < 1.0
-
-
-def test_a_sentence_costs_well_under_a_millisecond() -> None:
-    """Guards first audio: the front end sits between the text and the first speech token."""
-    text = "On January 5, 2019, at 9:30am, Dr. Smith paid $1,234.50 for 3.5 kg of apples & left."
-    normalise(text)
-    best_s = min(_seconds(text) for _ in range(20))
-    assert best_s < 0.004  # measured 0.5 ms; room for a slow and busy machine
+def test_cost_is_linear(shape: str, plain_s: float) -> None:
+    """Guards against a pattern that backtracks: a message of 10,000 odd characters stalls all. The
+    dearest that does not takes 16 times as long as prose, one that does hundreds of times.
+    """
+    assert _seconds(shape * (10_000 // len(shape))) < 60 * plain_s
 
 
 def _seconds(text: str) -> float:
-    start = time.process_time()
+    """Of the processor, undisturbed."""
+    found = []
+    for _ in range(3):
+        start = time.process_time()
+        normalise(text)
+        found.append(time.process_time() - start)
+    return min(found)
+
+
+def test_a_sentence_is_read_in_a_few_steps() -> None:
+    """Guards first audio: the front end sits between the text and the first speech token."""
+    text = "On January 5, 2019, at 9:30am, Dr. Smith paid $1,234.50 for 3.5 kg of apples & left."
     normalise(text)
-    return time.process_time() - start
+    events: Counter[str] = Counter()
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        events[event] += 1
+
+    sys.setprofile(count)
+    normalise(text)
+    sys.setprofile(None)
+    assert events["call"] + events["c_call"] < 1500  # measured 600
+
+
+@pytest.mark.parametrize("part", ["3-4-", "S'", "xA", "a.b-", "May-'s", "é", "'d", "No.-"])
+def test_what_is_no_word_is_broken(part: str) -> None:
+    """The dictionary takes a time that grows with the cube of a word's length: 240 characters of
+    "3-4-" kept everybody silent for four seconds. Nothing of them is lost.
+    """
+    spoken = normalise(part * 200).text
+    assert max(map(len, spoken.split())) <= 48
+    short = re.sub(r"\W", "", normalise(part * 4).text)
+    assert re.sub(r"\W", "", spoken) == short * 50
 
 
 @pytest.mark.parametrize(
