@@ -32,7 +32,7 @@ _LINES_LOGGED = 200
 """Of one clip."""
 _CLOSE_S = 2.0
 _PASSED_ON = (
-    *("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH"),
+    *("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV"),
     *("PYTHONDONTWRITEBYTECODE", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE"),
 )
 """Of the daemon's environment. Its tokens are in there, too, and are nobody else's."""
@@ -65,6 +65,9 @@ class VoiceMaker:
         limits = ("--memory-mb", str(config.clone_memory_mb), "--file-mb", str(_LARGEST_VOICE_MB))
         self._command = (sys.executable, "-m", "daemon.cloned.confined", *limits, "--", *command)
         self._environ = {name: environ[name] for name in _PASSED_ON if name in environ} | _SET
+        # Not by its working folder: that is the daemon's, which `--model` may be relative to.
+        found_in = (str(_ROOT), *filter(None, [environ.get("PYTHONPATH")]))
+        self._environ["PYTHONPATH"] = os.pathsep.join(found_in)
         self._longest_s = config.clone_s
         self._idle_s = config.clone_idle_s
         self._process: asyncio.subprocess.Process | None = None
@@ -120,7 +123,6 @@ class VoiceMaker:
     async def _start(self) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
             *self._command,
-            cwd=_ROOT,
             env=self._environ,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

@@ -245,6 +245,21 @@ def test_the_child_knows_no_secret_of_the_daemon(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_the_child_works_where_the_daemon_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that was given as a folder below the daemon's own was found by the daemon alone."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clip").write_text("hello")
+
+    async def scenario() -> None:
+        async with bench(tmp_path) as one:
+            await one.maker.make(Path("clip"), Path("voice"))
+
+    asyncio.run(scenario())
+    assert (tmp_path / "voice").read_bytes() == b"voice of hello"
+
+
 def test_an_idle_child_ends_and_comes_back(tmp_path: Path) -> None:
     """The models hold a gigabyte; between two clips of a day nobody needs them."""
 
