@@ -140,7 +140,7 @@ class WordClock:
             start = round(_end_of(ends, word.first) * self._half_samples) - trimmer.num_dropped
             end = min(max(end, num_left, self._last_end), trimmer.num_given)
             start = min(max(start, self._last_end), end)
-            found += _divided(word, start, end, num_left=num_left)
+            found += _divided(word, start, end)
             self._last_end = end
             self._words.popleft()
         return found
@@ -151,15 +151,20 @@ def _end_of(ends: NDArray[np.int64], num_tokens: int) -> int:
     return int(ends[min(num_tokens, len(ends)) - 1]) if num_tokens else 0
 
 
-def _divided(word: TokenSpan, start: int, end: int, *, num_left: int) -> list[SpokenWord]:
-    """Runs of the text that are said together share the time by their characters; none may end in
-    what has left already.
+def _divided(word: TokenSpan, start: int, end: int) -> list[SpokenWord]:
+    """Runs of the text that are said together share the time by their characters, also where some
+    of it has left: what the share is, is known only now.
     """
     total = sum(last - first for first, last in word.runs)
-    found, done, begun = [], 0, start
+    found, done = [], 0
     for first, last in word.runs:
-        done += last - first
-        ended = max(start + (end - start) * done // total, num_left)
-        found.append(SpokenWord(start=first, end=last, start_sample=begun, end_sample=ended))
-        begun = ended
+        begun, done = done, done + last - first
+        found.append(
+            SpokenWord(
+                start=first,
+                end=last,
+                start_sample=start + (end - start) * begun // total,
+                end_sample=start + (end - start) * done // total,
+            )
+        )
     return found

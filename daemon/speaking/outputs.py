@@ -40,8 +40,9 @@ class TimedWord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WordsSpoken:
-    """The next words, in order. Each comes before the `Samples` that go past its end, and if its
-    time is known so early, before those it begins in; all of a segment before its tail.
+    """The next words, in order. Each comes before the `Samples` that go past its end (words that
+    are said as one, with the last of them), and if its time is known so early, before those it
+    begins in; all of a segment before its tail.
     """
 
     words: tuple[TimedWord, ...]

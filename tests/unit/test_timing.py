@@ -158,22 +158,6 @@ def test_runs_that_are_said_together_share_the_time() -> None:
     ]
 
 
-def test_no_run_ends_in_what_has_left() -> None:
-    """All three words of a lexicon's "New York City" were told when the last was through: the first
-    then ended in audio that the listener had."""
-    clock = WordClock(text_tokens("ab"), [TokenSpan(((0, 3), (4, 8), (9, 13)), 0, 2)], HALVES)
-    trimmer = SilenceTrimmer()
-    for token in speech_tokens("aabb"):
-        clock.push(token)
-        trimmer.push(SOUND.copy())
-    words = clock.finish(trimmer, num_left=1000, num_tokens=2)
-    assert [(word.start_sample, word.end_sample) for word in words] == [
-        (0, 1000),
-        (1000, 1221),
-        (1221, 1920),
-    ]
-
-
 def test_a_file_of_states_is_checked(tmp_path: object) -> None:
     """Names of another voice's tokens would put every word at a wrong time, in silence."""
     path = tmp_path / "states.txt"  # type: ignore[operator]
