@@ -27,17 +27,24 @@ def main() -> int:
     files = parser.parse_args().files
     try:
         detector = load_detector()
-        for path in files:
-            sys.stdout.write(f"{verdict(detector, path)}  {path}\n")
-    except (WatermarkUnavailable, soundfile.LibsndfileError, OSError, ValueError) as error:
+    except WatermarkUnavailable as error:
         sys.stderr.write(f"python -m chatterbox.perth: {error}\n")
         return 1
-    return 0
+    status = 0
+    for path in files:
+        try:
+            sys.stdout.write(f"{verdict(detector, path)}  {path}\n")
+        except (soundfile.LibsndfileError, OSError, ValueError) as error:
+            sys.stderr.write(f"python -m chatterbox.perth: {path}: {error}\n")
+            status = 1
+    return status
 
 
 def verdict(detector: Detector, path: Path) -> str:
     """The likelihood of the whole, and of its pieces if there are several."""
     samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    if not np.isfinite(samples).all():
+        raise ValueError("some of its samples are no numbers")
     wave = resample_clip(np.ascontiguousarray(samples.mean(axis=1)), rate)
     whole = f"{detector.likelihood(wave):.3f}"
     pieces = [detector.likelihood(piece) for piece in _pieces(wave)]

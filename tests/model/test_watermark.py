@@ -418,9 +418,17 @@ def test_the_command_tells_marked_files_from_others(
     assert "(2 of 2 pieces)" in first
     assert float(second.split()[0]) < 0.1
     (tmp_path / "text.wav").write_text("no sound")
-    monkeypatch.setattr("sys.argv", ["perth", str(tmp_path / "text.wav")])
+    soundfile.write(tmp_path / "short.wav", SPEECH[:100], SAMPLE_RATE)
+    soundfile.write(tmp_path / "empty.wav", SPEECH[:0], SAMPLE_RATE)
+    soundfile.write(tmp_path / "nan.wav", SPEECH * np.float32(np.nan), SAMPLE_RATE, subtype="FLOAT")
+    unfit = ["text.wav", "short.wav", "empty.wav", "nan.wav", "missing.wav"]
+    paths = [*(str(tmp_path / name) for name in unfit), str(marked_path)]
+    monkeypatch.setattr("sys.argv", ["perth", *paths])
     assert main() == 1
-    assert "text.wav" in capsys.readouterr().err
+    told = capsys.readouterr()
+    for name, line in zip(unfit, told.err.splitlines(), strict=True):
+        assert name in line
+    assert told.out.strip().endswith("marked.wav"), "what follows a bad file is judged"
 
 
 def test_a_failing_step_loses_nothing_of_those_who_rest(embedder: Embedder) -> None:
