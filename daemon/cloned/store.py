@@ -1,7 +1,8 @@
 """Voices and what is known of them in, files in a folder out, and back after a restart.
 
 Each voice is two files, named by the daemon: ID.safetensors, which the engine reads, and ID.json.
-Without a folder they live in a temporary one, which goes with the daemon. Knows no engine.
+Without a folder they live in a temporary one, which goes with the daemon, or with the next one if
+it was killed. Knows no engine.
 """
 
 import fcntl
@@ -9,7 +10,10 @@ import json
 import logging
 import math
 import os
+import shutil
+import stat
 import tempfile
+import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -18,6 +22,9 @@ from daemon.config import ConfigError
 _log = logging.getLogger(__name__)
 
 _VOICE, _RECORD = ".safetensors", ".json"
+_LOCK = "lock"
+_TEMPORARY = "chatterboxd-voices-"
+_ABANDONED_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +62,15 @@ class VoiceStore:
         """Raises `ConfigError` if nothing can be written there, or another daemon does."""
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         if state_folder is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="chatterboxd-voices-")
+            _remove_abandoned()
+            self._temporary = tempfile.TemporaryDirectory(prefix=_TEMPORARY)
             state_folder = Path(self._temporary.name)
         self._folder = state_folder.absolute() / "voices"
         self._work = state_folder.absolute() / "work"
         try:
             for folder in (self._folder, self._work):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(state_folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            self._lock = os.open(state_folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for left in self._work.iterdir():  # of a daemon that was killed
                 left.unlink()
@@ -126,6 +134,27 @@ class VoiceStore:
             if path.stem not in known:
                 path.unlink()
         return sorted(found, key=lambda voice: voice.made_s)
+
+
+def _remove_abandoned() -> None:
+    """Temporary folders of daemons that were killed: nobody would delete what is in them. Those of
+    living ones are locked, or as young as the lock is when it is made."""
+    for folder in Path(tempfile.gettempdir()).glob(_TEMPORARY + "*"):
+        try:
+            status = folder.lstat()
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+                continue
+            lock = os.open(folder / _LOCK, os.O_RDWR)
+        except OSError:
+            continue  # another daemon has just removed it, or it is none of ours
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if time.time() - os.fstat(lock).st_mtime > _ABANDONED_S:
+                shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            pass  # it lives
+        finally:
+            os.close(lock)
 
 
 def _read(path: Path) -> ClonedVoice | None:

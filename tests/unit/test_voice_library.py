@@ -2,10 +2,13 @@
 
 import asyncio
 import errno
+import fcntl
 import hashlib
 import json
 import logging
+import os
 import resource
+import tempfile
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -621,6 +624,34 @@ def test_without_a_folder_voices_end_with_the_daemon(tmp_path: Path) -> None:
 
     path = asyncio.run(scenario())
     assert not path.parent.parent.exists()
+
+
+def test_what_a_killed_daemon_left_in_tmp_goes_with_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody's clip would lie there for ever. A living daemon's folder is left alone, and so is
+    whatever else has such a name."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    prefix = "chatterboxd-voices-"
+    for name in ("killed", "young", "living", "other"):
+        (tmp_path / (prefix + name) / "work").mkdir(parents=True)
+        (tmp_path / (prefix + name) / "work" / "v-1.clip").write_text("somebody's clip")
+        if name != "other":
+            (tmp_path / (prefix + name) / "lock").touch()
+    for name in ("killed", "living"):
+        os.utime(tmp_path / (prefix + name) / "lock", (1, 1))
+    (tmp_path / (prefix + "link")).symlink_to(tmp_path / (prefix + "young"))
+
+    async def scenario() -> None:
+        async with desk(tmp_path, state_folder=None):
+            names = await asyncio.to_thread(os.listdir, tmp_path)
+            found = {name.removeprefix(prefix) for name in names}
+            assert found > {"young", "living", "other", "link"}
+            assert "killed" not in found
+
+    with (tmp_path / (prefix + "living") / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        asyncio.run(scenario())
 
 
 def test_files_that_cannot_be_deleted_are_told_and_the_voice_is_gone(
