@@ -11,7 +11,7 @@ import json
 import logging
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from functools import partial
 
 from aiohttp import web
@@ -119,8 +119,7 @@ class OpenAIDialect:
     async def speech(self, request: web.Request) -> web.StreamResponse:
         with self._studio.admitted(_headers(request), address=_address(request)) as bearer:
             wanted = parse_request(await self._body(request), self._info)
-            options, tempo = self._at_speed(wanted)
-            encoder = _encoder(wanted.audio_format, tempo=tempo)
+            options, encoder = self._at_speed(wanted)
             stream = self._studio.speak(
                 Open(
                     context="speech",
@@ -155,13 +154,19 @@ class OpenAIDialect:
             message = f"the body is not JSON: {str(error)[:200]}"
             raise OpenAIError(400, message, code="invalid_json") from error
 
-    def _at_speed(self, wanted: SpeechRequest) -> tuple[dict[str, float], float]:
-        """Options of the model and the tempo of the encoder. `speed` is on top of an option of that
-        name that the client gave itself."""
-        if "speed" in wanted.options:
-            return dict(wanted.options), wanted.speed
-        options, tempo = self._studio.at_speed(wanted.speed)
-        return {**options, **wanted.options}, tempo
+    def _at_speed(self, wanted: SpeechRequest) -> tuple[Mapping[str, float], StreamEncoder]:
+        """Options of the model, and an encoder. A stretched waveform is cleaner than the model's
+        own speed (EXPERIMENTS.md), which is for where the library that stretches is missing."""
+        name = wanted.audio_format
+        try:
+            return wanted.options, new_stream_encoder(name, tempo=wanted.speed)
+        except TempoMissing as error:
+            options, tempo = self._studio.at_speed(wanted.speed)
+            if tempo != 1.0 or "speed" in wanted.options:
+                raise _missing(error, param="speed") from error
+            return {**wanted.options, **options}, new_stream_encoder(name)
+        except FormatMissing as error:
+            raise _missing(error, param="response_format") from error
 
     async def _send(
         self,
@@ -268,12 +273,8 @@ class OpenAIDialect:
         return response
 
 
-def _encoder(name: str, *, tempo: float) -> StreamEncoder:
-    try:
-        return new_stream_encoder(name, tempo=tempo)
-    except FormatMissing as error:
-        param = "speed" if isinstance(error, TempoMissing) else "response_format"
-        raise OpenAIError(400, str(error), code="unsupported_value", param=param) from error
+def _missing(error: FormatMissing, *, param: str) -> OpenAIError:
+    return OpenAIError(400, str(error), code="unsupported_value", param=param)
 
 
 def _headers(request: web.Request) -> Headers:
