@@ -81,9 +81,10 @@ class VoiceStore:
             raise ConfigError(f"state_folder: {error}") from error
 
     def close(self) -> None:
-        os.close(self._lock)
+        # While it is locked, no other daemon takes it for an abandoned one.
         if self._temporary is not None:
             self._temporary.cleanup()
+        os.close(self._lock)
 
     def path(self, voice_id: str) -> Path:
         """Where the engine reads it."""

@@ -13,7 +13,7 @@ from daemon.cloned.desk import VoiceDesk
 from daemon.wire.errors import BinaryMessage, TooManyUploads, WireError
 from daemon.wire.protocol import ServerMessage
 from daemon.wire.voice_messages import VoiceAccepted, VoiceReady, VoiceUpload
-from tests.unit.test_voice_library import ANNA, desk
+from tests.lone_library import ANNA, desk
 
 
 @dataclass
