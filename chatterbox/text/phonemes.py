@@ -19,6 +19,9 @@ _PAUSES: Final = _STOPS + "…"
 
 _NO_SOUND: Final = _PAUSES + '"“”() '
 
+_GROUP: Final = re.compile(rf"[^{_PAUSES} ]+")
+"""What is said without a pause or a space in it."""
+
 _RARE_PAUSE: Final = re.compile(r" ?(?:—|…|\.\.\.)")
 """Pauses inside a sentence that the voice hardly met in training: it reads them as commas."""
 _HISSES: Final = ("s", "z", "ʃ", "ʒ", "ʧ", "ʤ")
@@ -92,14 +95,8 @@ class PhonemeFrontEnd:
         sounds: Mapping[str, str] | None,
     ) -> list[TokenSpan]:
         """The text tokens of each place; the words `said` were to become phonemes."""
-        bounds: list[tuple[int, int]] = []
-        token = 0
-        for group in phonemes.split(" "):
-            spoken = group.strip(_PAUSES)
-            first = token + self._num_tokens(group[: len(group) - len(group.lstrip(_PAUSES))])
-            if spoken:
-                bounds.append((first, first + self._num_tokens(spoken)))
-            token += self._num_tokens(group + " ")
+        tokens = [0, *accumulate(char in self._token_of for char in phonemes)]
+        bounds = [(tokens[at.start()], tokens[at.end()]) for at in _GROUP.finditer(phonemes)]
         if not bounds:
             return []
         before = self._groups_before(said, len(bounds), sounds)
@@ -118,16 +115,10 @@ class PhonemeFrontEnd:
         """
         if num_groups == len(said):
             return list(range(num_groups + 1))
-        alone = [
-            sum(bool(group.strip(_PAUSES)) for group in self._phonemes(word, sounds).split())
-            for word in said
-        ]
+        alone = [len(_GROUP.findall(self._phonemes(word, sounds))) for word in said]
         if sum(alone) != num_groups:  # read alone they sound otherwise
             return [place * num_groups // len(said) for place in range(len(said) + 1)]
         return [0, *accumulate(alone)]
-
-    def _num_tokens(self, phonemes: str) -> int:
-        return sum(char in self._token_of for char in phonemes)
 
     def _phonemes(self, spoken: str, sounds: Mapping[str, str] | None = None) -> str:
         body = spoken.rstrip(_STOPS + " ")

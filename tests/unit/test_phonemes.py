@@ -129,6 +129,7 @@ def test_every_word_has_its_tokens(front_end: PhonemeFrontEnd) -> None:
             "Well...=wˈɛl I=ˌI left,=lˈɛft e.g.=fɔɹ ɪɡzˈæmpəl then.=ðˈɛn",
         ),
         ("😀 No way—really?", "No=nˈO way—really?=wˈA, ɹˈiᵊli"),
+        ("Hello — …no.", "Hello=həlˈO …no.=nˈO"),  # one group of sounds, with a pause in it
         (
             "We met O'Brien on wi-fi today.",
             "We=wˌi met=mˈɛt O'Brien=ˈO bɹˈIən on=ˌɔn wi-fi=wˈI fˌI today.=tədˈA",
