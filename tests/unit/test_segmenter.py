@@ -380,8 +380,9 @@ def test_cost_is_linear() -> None:
             split_with([shape * (num_chars // len(shape))], max_chars=250, first_max_chars=80)
         return time.process_time() - start
 
-    cost_s(2_000)
-    assert cost_s(80_000) < 20 * max(cost_s(10_000), 0.02)
+    # The dearest of three is the usual one on a busy machine; what is quadratic costs 64 times it.
+    usual_s = max(cost_s(10_000) for _ in range(3))
+    assert cost_s(80_000) < 20 * usual_s
 
 
 def test_random_words_stay_within_limits() -> None:
