@@ -1,20 +1,9 @@
-"""What holds for every test: asyncio's debug mode, no error that only a log would show, and no
-example that fails because the machine is busy.
-"""
+"""What holds for every test: asyncio's debug mode, and no error that only a log would show."""
 
 import logging
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, settings
-
-settings.register_profile(
-    "any machine",
-    parent=settings.default,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)
