@@ -28,6 +28,7 @@ ENTRIES = {
     "5G": "five gee",
     "café": "kaffay",
     "東京": "とうきょう",
+    "서울": "소울",
 }
 
 
@@ -51,6 +52,7 @@ def rewritten(text: str, *lexicons: dict[str, str], phonemes: str = "") -> Rewri
         ("5G is not 15G", "five gee is not 15G"),
         ("Caf\u00e9 cafe\u0301 cafe", "kaffay kaffay cafe"),
         ("去東京都", "去とうきょう都"),
+        ("서울역에", "소울역에"),
         ("", ""),
     ],
 )
@@ -103,7 +105,7 @@ def test_the_way_back() -> None:
 @given(st.text(alphabet="ab A'’-.\n[]laugh", max_size=40), st.data())
 def test_the_way_back_never_leaves_the_text(text: str, data: st.DataObject) -> None:
     """Whatever is replaced: places stay inside, in order, and what was left alone is the same."""
-    done = rewritten(text, {"a": "b b", "ab": "", "A b": "x", "laugh": "y"})
+    done = rewritten(text, {"a": "b b", "ab": "", "A b": "x", "laugh": "y", "-": "x y"})
     length = len(done.text)
     start = data.draw(st.integers(0, length))
     end = data.draw(st.integers(start, length))

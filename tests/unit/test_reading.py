@@ -76,6 +76,7 @@ def test_what_is_owned_by_a_word_in_phonemes(sound: str, owned: str) -> None:
 def test_times_are_of_the_words_as_written() -> None:
     """A page marks the words that it shows, and "sequel" is not among them."""
     entries = {"SQL": "ess cue ell", "New York": "/nujˈɔk/", "and so on": "more"}
+    assert words("Ask AT&T.", {"&": "and"}) == [("Ask", "ˈæsk"), ("AT&T.", "ˌAtˈi ænd tˈi")]
     assert words("Run SQL, in New York and so on for $5.", entries) == [
         ("Run", "ɹˈʌn"),
         ("SQL,", "ˈɛs kjˈu ˈɛl"),
