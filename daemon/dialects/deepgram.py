@@ -132,6 +132,11 @@ class AuraTurns(Turns):
                 await self.drop_growing()
                 self.close_when_spoken()
 
+    async def complain(self, error: DeepgramError) -> None:
+        """Pipecat shows warnings on this wire, and knows no errors; LiveKit fails at an error."""
+        await self.warn(error.code, error.description)
+        await super().complain(error)
+
     async def bid_farewell(self) -> None:
         """The close itself is the farewell."""
 

@@ -97,6 +97,22 @@ def test_nothing_of_a_turn_follows_cleared() -> None:
     run(talk())
 
 
+def test_an_error_is_told_as_a_warning_too() -> None:
+    """Pipecat's Aura service knows no errors: of a full daemon it would say nothing, only be
+    mute."""
+
+    async def talk() -> None:
+        async with service(max_text_chars=100) as deepgram, deepgram.client(AURA) as client:
+            await client.speak("long " * 100)
+            turn = await client.until("Error")
+            assert turn.order == ["Warning", "Error"]
+            warning, error = turn.messages
+            assert warning["warn_msg"] == warning["description"] == error["description"]
+            assert warning["warn_code"] == error["code"]
+
+    run(talk())
+
+
 def test_clear_with_nothing_to_clear_is_answered() -> None:
     """Clients clear at every interruption, spoken to or not."""
 
