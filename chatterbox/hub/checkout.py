@@ -76,18 +76,27 @@ def _fetch_all(model: PinnedModel, missing: list[PinnedFile]) -> dict[PinnedFile
         model,
         constants.HF_HUB_CACHE,
     )
-    _require_room(model, total)
-    fetched = {}
-    for pin in missing:
-        try:
-            fetched[pin] = fetch(model, pin)
-        except RemoteEntryNotFoundError as error:
-            if not pin.is_optional:
-                raise _explained(error, model, pin) from error
-            _LOG.info("%s has no %s; going on without it", model, pin.name)
-        except (httpx2.HTTPError, FileMetadataError) as error:
+    try:
+        _require_room(model, total)
+        return {pin: path for pin in missing if (path := _fetch_if_there(model, pin)) is not None}
+    except OSError as error:
+        raise HubError(
+            f"{error.filename or constants.HF_HUB_CACHE}: {error.strerror or error}; HF_HOME names"
+            " another place for the files, and what has arrived is kept"
+        ) from error
+
+
+def _fetch_if_there(model: PinnedModel, pin: PinnedFile) -> Path | None:
+    """None for an optional file that the hub does not have."""
+    try:
+        return fetch(model, pin)
+    except RemoteEntryNotFoundError as error:
+        if not pin.is_optional:
             raise _explained(error, model, pin) from error
-    return fetched
+        _LOG.info("%s has no %s; going on without it", model, pin.name)
+        return None
+    except (httpx2.HTTPError, FileMetadataError) as error:
+        raise _explained(error, model, pin) from error
 
 
 def _require_room(model: PinnedModel, total: int) -> None:

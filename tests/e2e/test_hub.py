@@ -304,6 +304,15 @@ def test_a_full_disk_is_known_before(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         checking.checkout("big")
 
 
+def test_a_place_that_takes_no_files_is_told_with_another(place: Place) -> None:
+    """A full or read-only disk, or a file where the cache must be: what the system says of it names
+    no way out."""
+    place.blobs.parent.mkdir(parents=True)
+    place.blobs.write_text("a file")
+    refusal = place.refused()
+    assert f"{place.blobs}: File exists; HF_HOME names another place" in refusal
+
+
 def test_a_terminal_gets_a_bar(place: Place) -> None:
     """Three gigabytes without a sign of life look like a hang."""
     screen, terminal = pty.openpty()
