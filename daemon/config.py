@@ -5,7 +5,7 @@ Where values come from is the business of `daemon/settings.py`. A new setting is
 # ruff: noqa: RUF009 - `_setting` is `field` with less to write, called once for each field
 
 import ipaddress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -50,6 +50,11 @@ class Setting:
     option: str = ""
     """The command line's name, where it is not the field's."""
     choices: tuple[str, ...] = ()
+    at_least: float | None = None
+    """A whole number that has none is at least 1."""
+    at_most: float | None = None
+    is_positive: bool = False
+    """More than 0, however little."""
     is_secret: bool = False
     """Never on the command line, which every user of the machine can read, and never printed."""
 
@@ -64,7 +69,9 @@ class Config:
     """Every setting of one daemon."""
 
     host: str = _setting("127.0.0.1", "listening", "address to bind", "ADDRESS")
-    port: int = _setting(8765, "listening", "TCP port; 0 takes a free one", "PORT")
+    port: int = _setting(
+        8765, "listening", "TCP port; 0 takes a free one", "PORT", at_least=0, at_most=65_535
+    )
     port_file: Path | None = _setting(
         None,
         "listening",
@@ -83,6 +90,8 @@ class Config:
         "listening",
         "TCP port on which HAProxy's agent check learns of free places and of draining",
         "PORT",
+        at_least=0,
+        at_most=65_535,
     )
 
     engine: str = _setting(
@@ -127,13 +136,17 @@ class Config:
         None, "engine", "TOML file of words and how they are said; see docs/text.md", "PATH"
     )
     sine_step_ms: int = _setting(200, "engine", "engine sine: audio made by one step", "MS")
-    sine_cost_ms: float = _setting(0.0, "engine", "engine sine: time that one step takes", "MS")
+    sine_cost_ms: float = _setting(
+        0.0, "engine", "engine sine: time that one step takes", "MS", at_least=0
+    )
 
     openai_port: int | None = _setting(
         None,
         "dialects",
         "TCP port for clients of OpenAI's speech API (HTTP), on the address of `host`",
         "PORT",
+        at_least=0,
+        at_most=65_535,
     )
     voice_aliases: tuple[str, ...] = _setting(
         (),
@@ -159,6 +172,8 @@ class Config:
         "dialects",
         "silence after each Wyoming answer, for loudspeakers that cut the end",
         "MS",
+        at_least=0,
+        at_most=LONGEST_SILENCE_MS,
     )
 
     cloning: str = _setting(
@@ -182,11 +197,17 @@ class Config:
         "PATH",
     )
     voice_hours: float = _setting(
-        720.0, "voices", "how long such a voice lives; 0 keeps it until it is deleted", "H"
+        720.0,
+        "voices",
+        "how long such a voice lives; 0 keeps it until it is deleted",
+        "H",
+        at_least=0,
     )
     max_voices: int = _setting(200, "voices", "such voices at a time, of all clients", "N")
     max_voices_per_token: int = _setting(20, "voices", "such voices at a time, of one token", "N")
-    max_clip_bytes: int = _setting(20_000_000, "voices", "longest clip", "BYTES")
+    max_clip_bytes: int = _setting(
+        20_000_000, "voices", "longest clip", "BYTES", at_least=1024, at_most=LARGEST_CLIP_BYTES
+    )
     max_uploads: int = _setting(
         8, "voices", "clips that are being sent, wait or are worked on; more are refused", "N"
     )
@@ -195,9 +216,14 @@ class Config:
         "voices",
         "longest time for sending a clip, for loading the models that listen, and for one voice",
         "S",
+        is_positive=True,
     )
     clone_idle_s: float = _setting(
-        300.0, "voices", "the process that listens to clips ends after so long without one", "S"
+        300.0,
+        "voices",
+        "the process that listens to clips ends after so long without one",
+        "S",
+        is_positive=True,
     )
     clone_memory_mb: int = _setting(
         8_192, "voices", "most address space of that process; libraries of torch count", "MB"
@@ -209,12 +235,24 @@ class Config:
     max_contexts: int = _setting(16, "limits", "live contexts of one session", "N")
     max_text_chars: int = _setting(50_000, "limits", "characters of one context", "N")
     max_lexicon: int = _setting(
-        200, "limits", "words whose pronunciation a client may set in one context", "N"
+        200,
+        "limits",
+        "words whose pronunciation a client may set in one context",
+        "N",
+        at_least=0,
+        at_most=LARGEST_LEXICON,
     )
     max_break_ms: int = _setting(
-        10_000, "limits", "the longest pause that a text may ask for in one place", "MS"
+        10_000,
+        "limits",
+        "the longest pause that a text may ask for in one place",
+        "MS",
+        at_least=0,
+        at_most=LONGEST_BREAK_MS,
     )
-    max_message_bytes: int = _setting(65_536, "limits", "longest message of a client", "BYTES")
+    max_message_bytes: int = _setting(
+        65_536, "limits", "longest message of a client", "BYTES", at_least=1024
+    )
     max_messages_per_s: int = _setting(
         500, "limits", "messages that one session may send; faster ones are read later", "N"
     )
@@ -225,10 +263,20 @@ class Config:
         64, "limits", "contexts that may wait for a free slot; more get busy at once", "N"
     )
     max_lead_ms: int = _setting(
-        10_000, "limits", "audio sent ahead of playback, unless the client asks otherwise", "MS"
+        10_000,
+        "limits",
+        "audio sent ahead of playback, unless the client asks otherwise",
+        "MS",
+        at_least=SHORTEST_LEAD_MS,
+        at_most=LONGEST_LEAD_MS,
     )
     max_buffer_delay_ms: int = _setting(
-        500, "limits", "unfinished phrases wait this long for more text", "MS"
+        500,
+        "limits",
+        "unfinished phrases wait this long for more text",
+        "MS",
+        at_least=0,
+        at_most=LONGEST_BUFFER_DELAY_MS,
     )
 
     token_file: Path | None = _setting(
@@ -261,19 +309,35 @@ class Config:
     )
 
     stall_s: float = _setting(
-        30.0, "operation", "a client that takes nothing for this long is closed", "S"
+        30.0,
+        "operation",
+        "a client that takes nothing for this long is closed",
+        "S",
+        is_positive=True,
     )
     ping_s: float = _setting(
-        20.0, "operation", "interval of WebSocket pings, and how long a pong may take", "S"
+        20.0,
+        "operation",
+        "interval of WebSocket pings, and how long a pong may take",
+        "S",
+        is_positive=True,
     )
     grace_s: float = _setting(
-        20.0, "operation", "after SIGTERM, how long running contexts may go on", "S"
+        20.0, "operation", "after SIGTERM, how long running contexts may go on", "S", at_least=0
     )
     stuck_s: float = _setting(
-        30.0, "operation", "an engine that does not answer for this long is not healthy", "S"
+        30.0,
+        "operation",
+        "an engine that does not answer for this long is not healthy",
+        "S",
+        is_positive=True,
     )
     start_s: float = _setting(
-        1_800.0, "operation", "systemd is asked for patience this long while the model loads", "S"
+        1_800.0,
+        "operation",
+        "systemd is asked for patience this long while the model loads",
+        "S",
+        is_positive=True,
     )
     retry_after_s: int = _setting(5, "operation", "what a refused client is told to wait", "S")
     opus_threads: int = _setting(2, "operation", "threads that encode Opus", "N")
@@ -286,68 +350,31 @@ class Config:
     )
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("engine", ENGINES),
-            ("dtype", DTYPES),
-            ("cloning", CLONERS),
-            ("log_level", LOG_LEVELS),
-            ("log_format", LOG_FORMATS),
-        ):
-            _require(getattr(self, name) in choices, f"{name} must be one of {', '.join(choices)}")
-        _require(0 <= self.port <= 65_535, "port must lie between 0 and 65535")
-        _require(0 <= (self.agent_port or 0) <= 65_535, "agent_port must lie between 0 and 65535")
-        _require(0 <= (self.openai_port or 0) <= 65_535, "openai_port must lie between 0 and 65535")
-        _require(
-            self.wyoming is None or _is_tcp_uri(self.wyoming),
-            "wyoming must be an address such as tcp://127.0.0.1:10700",
-        )
+        for item in fields(self):
+            _check(item.name, getattr(self, item.name), item.metadata["setting"])
+        self._check_addresses()
         _require(
             self.wyoming_zeroconf is None or self.wyoming is not None,
             "wyoming_zeroconf needs wyoming",
         )
         _require(
-            0 <= self.wyoming_silence_ms <= LONGEST_SILENCE_MS,
-            f"wyoming_silence_ms must lie between 0 and {LONGEST_SILENCE_MS}",
-        )
-        for name in _AT_LEAST_ONE:
-            _require(getattr(self, name) >= 1, f"{name} must be at least 1")
-        for name in ("stall_s", "ping_s", "stuck_s", "start_s", "clone_s", "clone_idle_s"):
-            _require(getattr(self, name) > 0, f"{name} must be more than 0")
-        for name in ("grace_s", "sine_cost_ms", "voice_hours"):
-            _require(getattr(self, name) >= 0, f"{name} must not be negative")
-        _require(
-            1024 <= self.max_clip_bytes <= LARGEST_CLIP_BYTES,
-            f"max_clip_bytes must lie between 1024 and {LARGEST_CLIP_BYTES}",
-        )
-        _require(
-            0 <= self.max_lexicon <= LARGEST_LEXICON,
-            f"max_lexicon must lie between 0 and {LARGEST_LEXICON}",
-        )
-        _require(
-            0 <= self.max_break_ms <= LONGEST_BREAK_MS,
-            f"max_break_ms must lie between 0 and {LONGEST_BREAK_MS}",
-        )
-        _require(self.max_message_bytes >= 1024, "max_message_bytes must be at least 1024")
-        _require(
-            SHORTEST_LEAD_MS <= self.max_lead_ms <= LONGEST_LEAD_MS,
-            f"max_lead_ms must lie between {SHORTEST_LEAD_MS} and {LONGEST_LEAD_MS}",
-        )
-        _require(
-            0 <= self.max_buffer_delay_ms <= LONGEST_BUFFER_DELAY_MS,
-            f"max_buffer_delay_ms must lie between 0 and {LONGEST_BUFFER_DELAY_MS}",
-        )
-        _require(
             (self.tls_cert is None) == (self.tls_key is None),
             "tls_cert and tls_key need each other",
         )
-        for network in self.trusted_proxies:
-            _require(_is_network(network), f"trusted_proxies: {network!r} is no network")
         for alias in self.voice_aliases:
             theirs, _, ours = alias.partition("=")
             _require(
                 bool(theirs and ours),
                 f"voice_aliases: {alias!r} is no pair such as their_voice=our_voice",
             )
+
+    def _check_addresses(self) -> None:
+        _require(
+            self.wyoming is None or _is_tcp_uri(self.wyoming),
+            "wyoming must be an address such as tcp://127.0.0.1:10700",
+        )
+        for network in self.trusted_proxies:
+            _require(_is_network(network), f"trusted_proxies: {network!r} is no network")
         for origin in self.allowed_origins:
             _require(
                 _is_origin(origin),
@@ -355,26 +382,22 @@ class Config:
             )
 
 
-_AT_LEAST_ONE = (
-    "num_slots",
-    "threads",
-    "sine_step_ms",
-    "max_voices",
-    "max_voices_per_token",
-    "max_uploads",
-    "clone_memory_mb",
-    "max_sessions",
-    "max_contexts",
-    "max_text_chars",
-    "max_messages_per_s",
-    "max_wait_ms",
-    "max_waiting",
-    "ticket_s",
-    "max_sessions_per_peer",
-    "max_connects_per_min",
-    "retry_after_s",
-    "opus_threads",
-)
+def _check(name: str, value: Any, setting: Setting) -> None:
+    """What one setting alone must be."""
+    if setting.choices:
+        _require(value in setting.choices, f"{name} must be one of {', '.join(setting.choices)}")
+    if value is None:
+        return
+    least, most = setting.at_least, setting.at_most
+    if least is None and type(value) is int:
+        least = 1
+    if setting.is_positive:
+        _require(value > 0, f"{name} must be more than 0")
+    elif least is not None and most is not None:
+        _require(least <= value <= most, f"{name} must lie between {least} and {most}")
+    elif least is not None:
+        complaint = f"must be at least {least}" if least else "must not be negative"
+        _require(value >= least, f"{name} {complaint}")
 
 
 def _is_network(text: str) -> bool:
