@@ -210,26 +210,10 @@ class Daemon:
         )
         library = self._library(offer)
         offer = replace(offer, shelf=library)
-        site = Site.load()
-        routes = Routes(
-            gate=self._gate,
-            metrics=self.metrics,
-            offer=offer,
-            is_alive=lambda: heartbeat.silent_for_s < self._config.stuck_s,
-            answer_elsewhere=lambda request, path: site.answer(request, path=path),
-        )
-        self._studio = Studio(
-            engine=self._engine,
-            gate=self._gate,
-            metrics=self.metrics,
-            offer=offer,
-            executor=self._executor,
-        )
-        self._switchboard = Switchboard(
-            main_port_dialects(self._studio), studio=self._studio, metrics=self.metrics
-        )
+        switchboard = self._connect_dialects(offer)
         self._watch(offer, library)
         assert self.doors is not None, "they are bound before the engine is built"
+        assert self._studio is not None, "the dialects have it"
         tls = self._certificate.context if self._certificate else None
         async with (
             library.opened(),
@@ -241,24 +225,55 @@ class Daemon:
                 listener,
                 config=self._config,
                 gate=self._gate,
-                routes=routes,
-                switchboard=self._switchboard,
+                routes=self._routes(offer, heartbeat),
+                switchboard=switchboard,
                 metrics=self.metrics,
                 certificate=self._certificate,
                 talk=lambda connection, bearer: self._talk(connection, offer.to(bearer), library),
             )
-            self.port = listener.getsockname()[1] if listener.family != socket.AF_UNIX else 0
-            with listening.port_file(self._config.port_file, self.port):
-                url = listening.url_of(listener, is_secure=self._certificate is not None)
-                for line in (url, *self.doors.urls(is_secure=tls is not None)):
-                    sys.stderr.write(f"listening on {line}\n")
-                sys.stderr.flush()
-                self._notifier.ready(self._status())
+            with self._announced(listener):
                 if on_listening is not None:
                     on_listening()
                 await self._stop.wait()
                 await self._shut_down(server)
+
+    @contextlib.contextmanager
+    def _announced(self, listener: socket.socket) -> Iterator[None]:
+        """Whoever started the daemon learns where it listens."""
+        assert self.doors is not None, "it listens"
+        is_secure = self._certificate is not None
+        self.port = listener.getsockname()[1] if listener.family != socket.AF_UNIX else 0
+        with listening.port_file(self._config.port_file, self.port):
+            url = listening.url_of(listener, is_secure=is_secure)
+            for line in (url, *self.doors.urls(is_secure=is_secure)):
+                sys.stderr.write(f"listening on {line}\n")
+            sys.stderr.flush()
+            self._notifier.ready(self._status())
+            yield
         self.port = None
+
+    def _routes(self, offer: Offer, heartbeat: Heartbeat) -> Routes:
+        site = Site.load()
+        return Routes(
+            gate=self._gate,
+            metrics=self.metrics,
+            offer=offer,
+            is_alive=lambda: heartbeat.silent_for_s < self._config.stuck_s,
+            answer_elsewhere=lambda request, path: site.answer(request, path=path),
+        )
+
+    def _connect_dialects(self, offer: Offer) -> Switchboard:
+        self._studio = Studio(
+            engine=self._engine,
+            gate=self._gate,
+            metrics=self.metrics,
+            offer=offer,
+            executor=self._executor,
+        )
+        self._switchboard = Switchboard(
+            main_port_dialects(self._studio), studio=self._studio, metrics=self.metrics
+        )
+        return self._switchboard
 
     def _library(self, offer: Offer) -> VoiceLibrary:
         maker = VoiceMaker(self._clone_command, config=self._config, environ=self._environ)
