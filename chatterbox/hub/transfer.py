@@ -52,14 +52,22 @@ def fetch(model: PinnedModel, pin: PinnedFile) -> Path:
     blob = cache_folder(model.repository) / "blobs" / facts.etag
     blob.parent.mkdir(parents=True, exist_ok=True)
     with (blob.parent / (blob.name + PARTIAL)).open("ab") as partial:
-        # Two processes that start at once: the second waits, then finds the work done.
-        fcntl.flock(partial, fcntl.LOCK_EX)
+        _take_turn(partial, pin)
         if not blob.exists():
             _receive(url, partial, pin)
             _check(partial, pin)
             Path(partial.name).replace(blob)
     # The bytes are there by now; this makes the link that every program finds them by.
     return Path(hf_hub_download(model.repository, pin.name, revision=model.revision))
+
+
+def _take_turn(partial: BinaryIO, pin: PinnedFile) -> None:
+    """Of two processes that start at once the second waits, then finds the work done."""
+    try:
+        fcntl.flock(partial, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _LOG.info("another process fetches %s; waiting for it", pin.name)
+        fcntl.flock(partial, fcntl.LOCK_EX)
 
 
 def _compare(model: PinnedModel, pin: PinnedFile, *, announced: str, num_bytes: int | None) -> None:

@@ -22,6 +22,7 @@ from tests.e2e.hub_server import (
     REVISION,
     HubFiles,
     serving,
+    sha256,
     start_program,
     write_pins,
 )
@@ -279,6 +280,20 @@ def test_two_at_once_fetch_once(hub: HubFiles, place: Place) -> None:
             assert command.returncode == 0, err
     assert hub.ranges(BIG) == [None]
     assert (place.snapshot / BIG).read_bytes() == WEIGHTS
+
+
+def test_waiting_for_another_process_is_told(hub: HubFiles, place: Place) -> None:
+    """Twenty minutes of silence look like a hang."""
+    place.blobs.mkdir(parents=True)
+    with (place.blobs / f"{sha256(WEIGHTS)}.chatterboxd-partial").open("ab") as partial:
+        fcntl.flock(partial, fcntl.LOCK_EX)
+        with place.start("tiny") as command:
+            assert command.stderr is not None
+            said = next((line for line in command.stderr if "another process" in line), "")
+            fcntl.flock(partial, fcntl.LOCK_UN)
+            command.communicate(timeout=60)
+    assert said == f"another process fetches {BIG}; waiting for it\n"
+    assert command.returncode == 0
 
 
 def test_a_killed_one_leaves_what_it_had(hub: HubFiles, place: Place) -> None:
