@@ -12,22 +12,24 @@ from websockets.http11 import Response
 
 from daemon.config import SERVER_VERSION
 from daemon.dialects.deepgram_flux import FluxTurns
+from daemon.dialects.deepgram_query import (
+    AURA_SPEEDS,
+    FLUX_SPEEDS,
+    SpeakQuery,
+    SpeedRange,
+    parse_query,
+)
 from daemon.dialects.deepgram_turn import Turn
 from daemon.dialects.deepgram_turns import Turns
 from daemon.dialects.deepgram_wire import (
-    AURA_SPEEDS,
-    FLUX_SPEEDS,
     Clear,
     Close,
     DeepgramError,
     Flush,
     Speak,
-    SpeakQuery,
-    SpeedRange,
     of_refusal,
     of_wire_error,
     parse_aura,
-    parse_query,
     refusal_response,
 )
 from daemon.dialects.line import Call, Line

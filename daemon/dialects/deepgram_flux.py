@@ -13,17 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from daemon.config import SERVER_VERSION
+from daemon.dialects.deepgram_query import FLUX_SPEEDS, SpeakQuery
 from daemon.dialects.deepgram_turn import Turn
 from daemon.dialects.deepgram_turns import Turns
 from daemon.dialects.deepgram_wire import (
-    FLUX_SPEEDS,
     Close,
     Configure,
     DeepgramError,
     Flush,
     Interrupt,
     Speak,
-    SpeakQuery,
     parse_flux,
 )
 from daemon.dialects.line import Line

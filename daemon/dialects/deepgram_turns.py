@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from chatterbox.api import SAMPLE_RATE
 from daemon.config import LONGEST_LEAD_MS
+from daemon.dialects.deepgram_query import SpeakQuery
 from daemon.dialects.deepgram_turn import Turn
 from daemon.dialects.deepgram_wire import (
     DeepgramError,
-    SpeakQuery,
     error_message,
     of_wire_error,
     warning_message,
