@@ -8,6 +8,7 @@ VOICE ?=
 PORT ?= 8765
 # Other people's programs live apart: their versions need not agree with ours.
 CLIENTS_VENV ?= .venv-clients
+HASS ?= hass
 ARGS ?=
 PREFIX ?= /opt/chatterboxd
 DESTDIR ?= /
@@ -33,7 +34,7 @@ UV_LOCK = $(VENV)/bin/uv pip compile --quiet --universal --fork-strategy fewest 
 UV_COMPILE = $(UV_LOCK) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help speak serve test check format test-long test-compat record-compat bench-compat bench gpu-check train-tiny eval-voice check-official lock clean \
+.PHONY: help speak serve test check format test-long test-compat test-home-assistant record-compat bench-compat bench gpu-check train-tiny eval-voice check-official lock clean \
 	install uninstall audit \
 	runtime compat watermark dev train compat-test
 
@@ -72,6 +73,9 @@ gpu-check: dev ## Prove and measure the engine on a GPU, or say that there is no
 
 test-compat: train compat-test ## Let other people's clients speak through the daemon (OpenAI, Pipecat, LiveKit, Home Assistant …)
 	$(TEST_ENVIRONMENT) CLIENTS_PYTHON=$(CLIENTS_VENV)/bin/python $(RUN) -m pytest tests/compat $(ARGS)
+
+test-home-assistant: train ## Let a Home Assistant that you have speak through the daemon: HASS=its program
+	$(TEST_ENVIRONMENT) HASS="$(HASS)" $(RUN) -m pytest tests/compat/test_home_assistant.py $(ARGS)
 
 record-compat: dev compat-test ## Record what those clients send, for the tests of machines that do not have them
 	$(TEST_ENVIRONMENT) CLIENTS_PYTHON=$(CLIENTS_VENV)/bin/python COMPAT_RECORD=1 COMPAT_ENGINE=sine \

@@ -32,7 +32,7 @@ _TCP_REPAIR = 19
 
 
 def test_a_client_that_goes_away_frees_its_slot() -> None:
-    """Home Assistant interrupts by closing the connection."""
+    """The protocol has no other interruption than a connection that is closed."""
 
     async def talk() -> None:
         def slow() -> RecordingEngine:
