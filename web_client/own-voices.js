@@ -23,6 +23,7 @@ export class NoVoice extends Error {
 }
 
 const LOST = { code: "lost", message: "the connection broke", hint: "Try again." };
+const OF_A_DELETION = ["unknown_voice", "cloning_failed"];
 const UNREADABLE = { code: "unreadable", message: "the file cannot be read", hint: "Choose it again." };
 
 export class OwnVoices extends EventTarget {
@@ -34,6 +35,9 @@ export class OwnVoices extends EventTarget {
     this._uploads = new Map();
     this._numUploads = 0;
     player.addEventListener("voice", ({ detail }) => this._take(detail));
+    player.addEventListener("complaint", ({ detail }) => {
+      if (OF_A_DELETION.includes(detail.code)) this._askForAll();
+    });
     player.addEventListener("state", () => this._noteState());
     this._noteState();
   }
@@ -88,16 +92,18 @@ export class OwnVoices extends EventTarget {
 
   _noteState() {
     if (!this._connection?.isReady) this._lose();
-    else if (this.terms) this._connection.send("voice_list", {});
+    else if (this.terms) this._askForAll();
     else this._show([]);
   }
 
   _take(message) {
     if (message.type === "voices") this._show(message.voices);
     else this._uploads.get(message.upload)?.take(message);
-    if (["voice_ready", "voice_deleted"].includes(message.type)) {
-      this._connection.send("voice_list", {});
-    }
+    if (["voice_ready", "voice_deleted"].includes(message.type)) this._askForAll();
+  }
+
+  _askForAll() {
+    this._connection.send("voice_list", {});
   }
 
   _lose() {

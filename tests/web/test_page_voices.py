@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from chatterboxd_client.session import SpeechClient
 from tests.e2e.wire import Running, running
 from tests.fakes import CloningSineEngine
 from tests.web.stage import LONGEST_TEST_S, Stage, chromium
@@ -253,5 +254,25 @@ def test_a_deletion_does_not_offer_a_second_upload() -> None:
         await page.click("#own-list button")
         await page.wait_for_function("() => document.querySelector('#own-list li') === null")
         assert await page.is_disabled("#own-send")
+
+    on_stage(scenario)
+
+
+def test_a_voice_that_is_gone_already_leaves_the_list() -> None:
+    """Deleted in another window, or expired: its entry stayed, with a button that was dead."""
+
+    async def scenario(stage: Stage, daemon: Running, engine: CloningSineEngine) -> None:
+        page = stage.page
+        await page.click("#own-voices summary")
+        await choose(stage, b"first", name="first")
+        await page.check("#own-consent")
+        await page.click("#own-send")
+        await page.wait_for_selector("#own-list li")
+        async with await SpeechClient.connect(daemon.url) as other_window:
+            (facts,) = await other_window.own_voices()
+            await other_window.delete_voice(facts.voice)
+        await page.click("#own-list button")
+        await page.wait_for_function("() => document.querySelector('#own-list li') === null")
+        assert facts.voice in await stage.notice()
 
     on_stage(scenario)
