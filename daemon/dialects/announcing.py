@@ -5,6 +5,7 @@ Multicast DNS by python-zeroconf (extra `compat`).
 
 import contextlib
 import importlib.util
+import ipaddress
 import socket
 from collections.abc import AsyncIterator
 
@@ -29,7 +30,8 @@ async def announced(listener: socket.socket, *, name: str) -> AsyncIterator[None
         f"{name}.{SERVICE_TYPE}",
         parsed_addresses=[_reachable(host)],
         port=port,
-        server=f"{socket.gethostname().partition('.')[0]}.local.",
+        # By default it is a host of its own: the name of this machine brings along what others
+        # announce of it, such as addresses that only its containers reach.
     )
     zeroconf = AsyncZeroconf(ip_version=IPVersion.V4Only)
     try:
@@ -41,7 +43,7 @@ async def announced(listener: socket.socket, *, name: str) -> AsyncIterator[None
 
 
 def _reachable(host: str) -> str:
-    if host != "0.0.0.0":
+    if not ipaddress.ip_address(host.partition("%")[0]).is_unspecified:
         return host
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:

@@ -1,9 +1,11 @@
 """Home Assistant's protocol over real sockets: streams, one-shots, what is offered, discovery."""
 
 import asyncio
+import ipaddress
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from wyoming.audio import AudioStart, AudioStop
 from wyoming.event import Event
 from wyoming.info import Describe, Info
@@ -141,24 +143,30 @@ def test_events_of_other_services_are_ignored() -> None:
     run(talk())
 
 
-def test_home_assistant_finds_the_daemon() -> None:
-    """Discovery saves the user from typing an address; it must name the one that listens."""
+@pytest.mark.parametrize(
+    ("name", "host"), [("kitchen", "127.0.0.1"), ("garage", "0.0.0.0"), ("attic", "[::]")]
+)
+def test_home_assistant_finds_the_daemon(name: str, host: str) -> None:
+    """Discovery saves the user from typing an address; it must name one that others can reach, and
+    `::` is no more an address than `0.0.0.0` is."""
     from zeroconf import IPVersion, Zeroconf
 
     async def talk() -> None:
-        config = replace(CONFIG, wyoming="tcp://127.0.0.1:0", wyoming_zeroconf="kitchen")
+        config = replace(CONFIG, wyoming=f"tcp://{host}:0", public_without_token=True)
         with bound_doors(config, needs_token=False) as doors:
             assert doors.wyoming is not None
-            async with announced(doors.wyoming, name="kitchen"):
+            async with announced(doors.wyoming, name=name):
                 info = await asyncio.to_thread(look_up)
                 assert info is not None
                 assert info.port == doors.wyoming_port
-                assert info.parsed_addresses() == ["127.0.0.1"]
+                (address,) = map(ipaddress.ip_address, info.parsed_addresses())
+                assert address.is_loopback == (host == "127.0.0.1")
+                assert not address.is_unspecified
 
     def look_up() -> Any:
         finder = Zeroconf(ip_version=IPVersion.V4Only)
         try:
-            return finder.get_service_info(SERVICE_TYPE, f"kitchen.{SERVICE_TYPE}", timeout=20_000)
+            return finder.get_service_info(SERVICE_TYPE, f"{name}.{SERVICE_TYPE}", timeout=20_000)
         finally:
             finder.close()
 
