@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import socket
 import statistics
 import sys
@@ -28,7 +29,8 @@ from typing import Any
 
 from chatterboxd_client.spawn import own_daemon
 
-MODES = ("non_streaming", "streaming")
+MODES = {"non_streaming": "whole", "streaming": "stream"}
+"""wyoming-bench's names of them, and ours."""
 LONG_WORDS = 15
 TEXTS = (
     "Yes.",
@@ -100,7 +102,7 @@ async def measured(python: str, ports: dict[str, int], rounds: int) -> list[dict
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    asked = {"ports": ports, "texts": TEXTS, "modes": MODES, "rounds": rounds}
+    asked = {"ports": ports, "texts": TEXTS, "modes": list(MODES), "rounds": rounds}
     out, _ = await process.communicate(json.dumps(asked).encode())
     if process.returncode:
         raise SystemExit("wyoming-bench failed")
@@ -113,7 +115,11 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     table = []
     for mode in MODES:
         for text in TEXTS:
-            row: dict[str, Any] = {"mode": mode, "words": len(text.split())}
+            row: dict[str, Any] = {
+                "mode": mode,
+                "words": len(text.split()),
+                "sentences": len(re.findall(r"[.?!](?= |$)", text)),
+            }
             for system in ("ours", "piper"):
                 mine = [
                     item
@@ -138,7 +144,9 @@ def markdown(table: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in table:
-        cells = [row["mode"], str(row["words"])]
+        num_sentences = row["sentences"]
+        several = f", {num_sentences} sentences" if num_sentences > 1 else ""
+        cells = [MODES[row["mode"]], f"{row['words']}{several}"]
         for key, unit, form in (
             ("first_ms", " ms", ".0f"),
             ("total_ms", " ms", ".0f"),
@@ -172,7 +180,7 @@ def draw(table: list[dict[str, Any]], path: Path) -> None:
                         color=colour,
                         marker="o",
                         markersize=3,
-                        label=f"{system}, {mode.replace('_', '-')}",
+                        label=f"{system}, {MODES[mode]}",
                     )
             axes.set_title(title)
             axes.set_xlabel("words")
