@@ -1,6 +1,5 @@
 """A daemon and a plain client of Cartesia's socket, for its tests."""
 
-import asyncio
 import base64
 import contextlib
 import json
@@ -10,9 +9,9 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import InvalidStatus
 
-from tests.e2e.wire import Running, running
+from tests.e2e.wire import Running, expect_silence, running, until_closed
 from tests.fakes import RecordingEngine
 
 TEXT = "Hello there. How are you today?"
@@ -98,16 +97,11 @@ class Client:
         assert len(heard.of("done")) == 1
         return heard
 
-    async def expect_silence(self, duration_s: float = 0.2) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(duration_s):
-                raise AssertionError(f"{await self.receive()} came")
+    async def expect_silence(self) -> None:
+        await expect_silence(self.receive)
 
     async def closed(self) -> int | None:
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                await self.connection.recv()
-        return self.connection.close_code
+        return (await until_closed(self.connection))[0]
 
 
 @dataclass(slots=True)

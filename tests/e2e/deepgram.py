@@ -1,6 +1,5 @@
 """A daemon and a plain client of Deepgram's sockets, for the tests of Aura and Flux."""
 
-import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
@@ -9,9 +8,9 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import InvalidStatus
 
-from tests.e2e.wire import Running, running
+from tests.e2e.wire import Running, expect_silence, running, until_closed
 from tests.fakes import RecordingEngine
 
 TEXT = "Hello there. How are you today?"
@@ -89,17 +88,12 @@ class Client:
             if name == kind:
                 return turn
 
-    async def expect_silence(self, duration_s: float = 0.2) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(duration_s):
-                raise AssertionError(f"{await self.connection.recv()!r} came")
+    async def expect_silence(self) -> None:
+        await expect_silence(self.connection.recv)
 
     async def closed(self) -> int | None:
         """The code that the daemon closes with, whatever comes before it."""
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                await self.connection.recv()
-        return self.connection.close_code
+        return (await until_closed(self.connection))[0]
 
 
 @dataclass(slots=True)

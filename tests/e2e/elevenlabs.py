@@ -1,24 +1,18 @@
 """A client of ElevenLabs' sockets, for the tests of the dialect; what it heard of each context."""
 
-import asyncio
 import base64
 import contextlib
 import json
-import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
 
-from chatterbox.api import EngineEvent, SlotIndex
-from tests.e2e.wire import Running, running
-from tests.fakes import RecordingEngine
+from tests.e2e.wire import Running, expect_silence, running, until_closed
 
 TEXT = "Hello there. How are you today?"
 LONG = "All work and no play makes Jack a dull boy, and so it goes on and on. " * 20
-_LONGEST_HOLD_S = 30.0
 PCM_BYTES_A_MS = 48
 
 
@@ -94,28 +88,10 @@ class Socket:
 
     async def closed(self) -> tuple[int | None, str]:
         """Receive until the socket is closed."""
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                await self.receive()
-        received = self.connection.protocol.close_rcvd
-        return (received.code, received.reason) if received else (None, "")
+        return await until_closed(self.connection, self.receive)
 
-    async def expect_silence(self, duration_s: float = 0.3) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(duration_s):
-                raise AssertionError(f"{await self.receive()} arrived")
-
-
-class HeldEngine(RecordingEngine):
-    """Says nothing until it may, so that what is sent before comes before anything is spoken."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.may_speak = threading.Event()
-
-    def step(self, slots: Sequence[SlotIndex]) -> list[EngineEvent]:
-        self.may_speak.wait(_LONGEST_HOLD_S)
-        return super().step(slots)
+    async def expect_silence(self) -> None:
+        await expect_silence(self.receive)
 
 
 @contextlib.asynccontextmanager

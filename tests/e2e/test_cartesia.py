@@ -1,16 +1,16 @@
 """Cartesia's socket over real ones: contexts side by side, word times, formats, interruptions."""
 
 import base64
-import sys
 from collections.abc import Callable
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 
-from chatterboxd_client.session import SpeechClient
-from tests.e2e.cartesia import LONG, ONE, TEXT, TOKEN, USUAL, Body, Service, service, slow
-from tests.e2e.wire import native_pcm, run, running
-from tests.fakes import CloningSineEngine, RecordingEngine, UnhurriedEngine
+from tests.e2e.cartesia import LONG, ONE, TEXT, USUAL, Body, Service, service, slow
+from tests.e2e.owners import ANNA, BOB, client_of, studio
+from tests.e2e.wire import native_pcm, run
+from tests.fakes import RecordingEngine, UnhurriedEngine
 
 # --- speech ---------------------------------------------------------------------------------------
 
@@ -252,18 +252,10 @@ def test_a_voice_of_somebodys_own_is_spoken_to_its_owner_alone() -> None:
     """Who had a voice made expects it behind every door; to others it must not even exist."""
 
     async def talk() -> None:
-        other = f"{TOKEN}-of-bob"
-        async with (
-            running(
-                build=CloningSineEngine,
-                clone_command=(sys.executable, "-m", "tests.fake_listener"),
-                tokens=(f"anna={TOKEN}", f"bob={other}"),
-            ) as daemon,
-            await SpeechClient.connect(daemon.url, token=TOKEN) as anna,
-        ):
+        async with studio() as daemon, await client_of(daemon) as anna:
             made = await anna.clone_voice(b"clip", name="me", consent=True)
-            for token, order in ((TOKEN, ["chunk", "done"]), (other, ["error", "done"])):
-                async with Service(daemon).client(f"&api_key={token}") as client:
+            for token, order in ((ANNA, ["chunk", "done"]), (BOB, ["error", "done"])):
+                async with Service(daemon).client(f"&api_key={quote(token)}") as client:
                     sound = {"voice": made.voice, "add_timestamps": False}
                     await client.say("a", "Hi.", more=False, **sound)
                     assert (await client.hear("a")).order == order
@@ -326,7 +318,7 @@ def test_cancelling_or_ending_what_is_not_there_does_no_harm() -> None:
     async def talk() -> None:
         async with service() as cartesia, cartesia.client() as client:
             await client.cancel("ghost")
-            await client.expect_silence(0.05)
+            await client.expect_silence()
             await client.say("ghost", "", more=False)
             assert (await client.hear("ghost")).order == ["done"]
             assert not cartesia.daemon.engine.diary.started
@@ -334,7 +326,7 @@ def test_cancelling_or_ending_what_is_not_there_does_no_harm() -> None:
             await client.say("a", "", more=False)
             assert (await client.hear("a")).of("chunk")
             await client.cancel("a")
-            await client.expect_silence(0.05)
+            await client.expect_silence()
 
     run(talk())
 

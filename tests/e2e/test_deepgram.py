@@ -3,16 +3,15 @@
 import asyncio
 import json
 import random
-import sys
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
-from chatterboxd_client.session import SpeechClient
 from tests.e2e.deepgram import AURA, FLUX, LONG, TEXT, TOKEN, Body, Client, Service, service, slow
-from tests.e2e.wire import native_pcm, run, running
-from tests.fakes import CloningSineEngine, FragileEngine, RecordingEngine
+from tests.e2e.owners import ANNA, BOB, client_of, studio
+from tests.e2e.wire import native_pcm, run
+from tests.fakes import FragileEngine, RecordingEngine
 
 # --- turns ----------------------------------------------------------------------------------------
 
@@ -144,18 +143,10 @@ def test_a_voice_of_somebodys_own_is_spoken_to_its_owner_alone() -> None:
     """Who had a voice made expects it behind every door; to others it must not even exist."""
 
     async def talk() -> None:
-        other = f"{TOKEN}-of-bob"
-        async with (
-            running(
-                build=CloningSineEngine,
-                clone_command=(sys.executable, "-m", "tests.fake_listener"),
-                tokens=(f"anna={TOKEN}", f"bob={other}"),
-            ) as daemon,
-            await SpeechClient.connect(daemon.url, token=TOKEN) as anna,
-        ):
+        async with studio() as daemon, await client_of(daemon) as anna:
             made = await anna.clone_voice(b"clip", name="me", consent=True)
             url = f"ws://127.0.0.1:{daemon.port}{FLUX}?model={made.voice}"
-            hers = {"Authorization": f"Token {TOKEN}"}
+            hers = {"Authorization": f"Token {ANNA}"}
             async with connect(url, additional_headers=hers) as connection:
                 client = Client(connection)
                 await client.speak("Hi.")
@@ -163,7 +154,7 @@ def test_a_voice_of_somebodys_own_is_spoken_to_its_owner_alone() -> None:
                 assert (await client.until("SpeechMetadata")).audio
             assert daemon.engine.diary.started[-1].voice == made.voice
             status, code, _ = await Service(daemon).refusal(
-                url, additional_headers={"Authorization": f"Token {other}"}
+                url, additional_headers={"Authorization": f"Token {BOB}"}
             )
             assert (status, code) == (400, "MODEL_NOT_FOUND")
 

@@ -8,11 +8,11 @@ from tests.e2e.elevenlabs import (
     PCM_BYTES_A_MS,
     TEXT,
     Heard,
-    HeldEngine,
     dialled,
     dialling,
 )
 from tests.e2e.wire import run, running
+from tests.fakes import HeldEngine
 
 
 def test_messages_for_contexts_that_are_not_there_open_none() -> None:
@@ -52,14 +52,14 @@ def test_a_closed_context_is_finished_and_its_place_is_free_at_once() -> None:
     be heard, and clients that interrupt in a row must not run into the limit."""
 
     async def talk() -> None:
-        engine = HeldEngine()
+        engine = HeldEngine(num_steps=0)
         async with dialling(build=lambda: engine, max_contexts=2) as (_daemon, wire):
             for name in ("a", "b", "c", "d"):
                 await wire.open(name, TEXT)
                 await wire.send(name, close_context=True)
             # Of what was closed, no more than may be open goes on: the oldest is cut.
             assert (await wire.hear("a")).text == ""
-            engine.may_speak.set()
+            engine.go.set()
             heard = [await wire.hear(name) for name in ("b", "c", "d")]
             assert {item.text for item in heard} == {TEXT + " "}
             assert all(item.num_finals == 1 for item in wire.heard.values())
@@ -71,14 +71,14 @@ def test_a_closed_context_takes_no_more_text() -> None:
     """Said after its end it would be lost without a word; keepalives may still come."""
 
     async def talk() -> None:
-        engine = HeldEngine()
+        engine = HeldEngine(num_steps=0)
         async with dialling(build=lambda: engine) as (_daemon, wire):
             await wire.open("c", TEXT)
             await wire.send("c", close_context=True)
             await wire.send("c", text="")
             await wire.send("c", text="more", flush=True)
             await wire.receive()
-            engine.may_speak.set()
+            engine.go.set()
             heard = await wire.hear("c")
             assert heard.errors == ["text_after_end"]
             assert (heard.text, heard.num_finals) == (TEXT + " ", 1)

@@ -19,7 +19,7 @@ from chatterboxd_client import (
     connected,
     say,
 )
-from tests.e2e.test_voices import ANNA, studio
+from tests.e2e.owners import ANNA, studio
 from tests.e2e.wire import Running, run, running
 from tests.fakes import RecordingEngine
 

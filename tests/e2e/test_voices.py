@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,25 +14,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from chatterboxd_client.context import DaemonError
 from chatterboxd_client.session import SpeechClient
 from daemon.wire.protocol import AudioEnd
+from tests.e2e.owners import ANNA, BOB, client_of, studio
 from tests.e2e.wire import Running, run, running
 from tests.fakes import CloningSineEngine
-
-COMMAND = (sys.executable, "-m", "tests.fake_listener")
-ANNA, BOB = "anna's token, quite long", "bob's token, quite long"
-TOKENS = (f"anna={ANNA}", f"bob={BOB}")
-
-
-@contextlib.asynccontextmanager
-async def studio(**changes: Any) -> AsyncIterator[Running]:
-    """A daemon that makes voices for two tokens."""
-    engine = changes.pop("build", CloningSineEngine)
-    changes = {"tokens": TOKENS} | changes
-    async with running(build=engine, clone_command=COMMAND, **changes) as daemon:
-        yield daemon
-
-
-async def client_of(daemon: Running, token: str | None = ANNA) -> SpeechClient:
-    return await SpeechClient.connect(daemon.url, token=token)
 
 
 async def say(client: SpeechClient, text: str, **settings: Any) -> int:

@@ -5,7 +5,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -141,17 +141,31 @@ class Wire:
 
     async def close_code(self) -> int | None:
         """Receive until the session is over; the code of the daemon's close, None without one."""
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                await self.receive()
-        received = self.connection.protocol.close_rcvd
-        return None if received is None else received.code
+        return (await until_closed(self.connection, self.receive))[0]
 
     async def expect_silence(self, duration_s: float) -> None:
-        """Nothing at all may arrive for so long."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(duration_s):
-                raise AssertionError(f"{await self.receive()} arrived")
+        await expect_silence(self.receive, duration_s=duration_s)
+
+
+Receive = Callable[[], Awaitable[object]]
+
+
+async def expect_silence(receive: Receive, *, duration_s: float = 0.3) -> None:
+    """Nothing at all may arrive for so long."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(duration_s):
+            raise AssertionError(f"{await receive()!r} arrived")
+
+
+async def until_closed(
+    connection: ClientConnection, receive: Receive | None = None
+) -> tuple[int | None, str]:
+    """Receive whatever comes before; code and reason of the daemon's close, None without one."""
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            await (receive or connection.recv)()
+    received = connection.protocol.close_rcvd
+    return (None, "") if received is None else (received.code, received.reason)
 
 
 @dataclass(slots=True)

@@ -3,7 +3,6 @@
 import asyncio
 import io
 import os
-import sys
 import wave
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -12,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from chatterboxd_client.session import SpeechClient
+from tests.e2e.owners import COMMAND
 from tests.e2e.wire import Running, running
 from tests.fakes import CloningSineEngine
 from tests.web.stage import LONGEST_TEST_S, Stage, chromium
 
-COMMAND = (sys.executable, "-m", "tests.fake_listener")
 PITCH_HZ = 440
 
 
