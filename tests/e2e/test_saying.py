@@ -168,7 +168,8 @@ def test_cancel_while_it_plays_counts_what_was_played(
         async with running() as daemon, connected(daemon.url) as client:
             heard = await say(client, "A sentence that goes on. " * 10)
             playing = asyncio.create_task(heard.play())
-            await daemon.until(lambda: bool(heard.played_ms))
+            timings = heard.context.timings
+            await daemon.until(lambda: 0 < (heard.played_ms or 0) < 1000 * (timings.audio_s - 1))
             cancelled = await heard.cancel()
             assert (await playing).cancelled == cancelled
             assert 0 < cancelled.played_ms < 1000 * cancelled.samples_sent / 24_000
