@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
-from tests.e2e.wire import Running, expect_silence, running, until_closed
+from tests.e2e.wire import LONGEST_TEST_S, Running, expect_silence, running, until_closed
 from tests.fakes import RecordingEngine
 
 TEXT = "Hello there. How are you today?"
@@ -114,6 +114,7 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def client(self, query: str = "", **options: Any) -> AsyncIterator[Client]:
+        options = {"open_timeout": LONGEST_TEST_S, **options}
         async with connect(self.url + query, compression=None, **options) as connection:
             yield Client(connection)
 

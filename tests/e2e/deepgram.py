@@ -10,7 +10,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
-from tests.e2e.wire import Running, expect_silence, running, until_closed
+from tests.e2e.wire import LONGEST_TEST_S, Running, expect_silence, running, until_closed
 from tests.fakes import RecordingEngine
 
 TEXT = "Hello there. How are you today?"
@@ -105,6 +105,7 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def client(self, path: str, query: str = "", **options: Any) -> AsyncIterator[Client]:
+        options = {"open_timeout": LONGEST_TEST_S, **options}
         async with connect(self.url(path, query), compression=None, **options) as connection:
             client = Client(connection)
             greeting = await client.until("Metadata" if path == AURA else "Connected")

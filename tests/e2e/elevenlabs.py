@@ -9,7 +9,7 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.e2e.wire import Running, expect_silence, running, until_closed
+from tests.e2e.wire import LONGEST_TEST_S, Running, expect_silence, running, until_closed
 
 TEXT = "Hello there. How are you today?"
 LONG = "All work and no play makes Jack a dull boy, and so it goes on and on. " * 20
@@ -100,7 +100,13 @@ async def dialled(
 ) -> AsyncIterator[Socket]:
     fields = "&".join(f"{name}={value}" for name, value in query.items())
     url = f"{daemon.url}v1/text-to-speech/{voice}/{kind}?{fields}"
-    async with connect(url, compression=None, close_timeout=1, max_size=2**24) as connection:
+    async with connect(
+        url,
+        compression=None,
+        open_timeout=LONGEST_TEST_S,
+        close_timeout=1,
+        max_size=2**24,
+    ) as connection:
         yield Socket(connection)
 
 

@@ -190,7 +190,7 @@ def test_more_paced_listeners_than_slots_are_all_served() -> None:
             return RecordingEngine(num_slots=1, samples_per_step=4800)
 
         text = "Hello there. And on."
-        async with running(build=build, max_wait_ms=500) as daemon, daemon.wire() as wire:
+        async with running(build=build, max_wait_ms=3_000) as daemon, daemon.wire() as wire:
             for name in "abcdef":
                 await wire.say(name, text, max_lead_ms=200)
             for name in "abcdef":

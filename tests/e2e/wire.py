@@ -190,7 +190,13 @@ class Running:
             plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             plug.connect(("127.0.0.1", self.port))
             plug.setblocking(False)
-        async with connect(self.url, compression=None, sock=plug, close_timeout=1) as connection:
+        async with connect(
+            self.url,
+            compression=None,
+            sock=plug,
+            open_timeout=LONGEST_TEST_S,
+            close_timeout=1,
+        ) as connection:
             wire = Wire(connection)
             await wire.receive_until(Begin)
             yield wire
