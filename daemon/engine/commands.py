@@ -34,7 +34,8 @@ class SetOrigin:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Stop or go on making audio for an utterance whose packets do not get out."""
+    """Begin no more segments, or go on, for an utterance whose packets do not get out; what has
+    begun is finished."""
 
     utterance_id: UtteranceId
     is_held: bool

@@ -66,7 +66,7 @@ Batch = list[tuple[UtteranceId, News]]
 
 
 class Stepper:
-    """The engine and its scheduler: commands applied, then one step. Knows no queue, no loop."""
+    """The engine and its scheduler. Whoever owns it gives it commands between two steps."""
 
     def __init__(
         self, engine: SpeechEngine, scheduler: Scheduler, clock: Callable[[], float]

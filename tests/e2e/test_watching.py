@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import logging
 import re
 import signal
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 
@@ -29,8 +31,9 @@ async def scrape(port: int) -> Samples:
     }
 
 
-def test_metrics_move_with_what_happens() -> None:
+def test_metrics_move_with_what_happens(caplog: pytest.LogCaptureFixture) -> None:
     """A counter that nobody moves looks like a daemon without problems."""
+    caplog.set_level(logging.INFO, logger="daemon.session")
 
     async def talk() -> None:
         def build() -> RecordingEngine:
@@ -59,6 +62,12 @@ def test_metrics_move_with_what_happens() -> None:
         check_after(after)
         assert after["chatterboxd_audio_seconds_total", ""] > heard.end.samples / 24_000
         assert after["chatterboxd_step_seconds_count", ""] == daemon.engine.diary.num_steps
+        told = [record.fields for record in caplog.records if hasattr(record, "fields")]
+        assert len(told) == 3
+        # None on a quiet machine; on a busy one no more than the log says of each utterance.
+        assert after["chatterboxd_underruns_total", ""] == sum(
+            fields.get("underruns", 0) for fields in told
+        )
 
     run(talk())
 
